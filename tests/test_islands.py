@@ -1,0 +1,168 @@
+"""Each package stands alone: its wheel, its declared libraries, and nothing else of ours."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from workspace import MEMBERS, PACKAGES, ROOT, Member
+
+every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)
+every_package = pytest.mark.parametrize("member", PACKAGES, ids=lambda member: member.name)
+
+# Imports that a declared library brings along although no installed distribution may own the name.
+BROUGHT_BY = {"triton": "torch"}
+
+IMPORT_ALL = """
+import importlib, importlib.util, json, pkgutil, sys
+name, others = sys.argv[1], sys.argv[2].split(",")
+package = importlib.import_module(name)
+light = sorted(sys.modules)
+failed = []
+for module in pkgutil.walk_packages(package.__path__, name + "."):
+    if "triton" in module.name or module.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+    except Exception as error:
+        failed.append(f"{module.name}: {type(error).__name__}: {error}")
+others = [other for other in others if importlib.util.find_spec(other)]
+print(json.dumps({"file": package.__file__, "light": light, "failed": failed, "others": others}))
+"""
+
+
+def run(*command: object, cwd: Path = ROOT) -> str:
+    """Run a command, and fail with what it said if it fails."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory) -> dict[str, Path]:
+    """The wheel of every member, built from its folder alone."""
+    built = {}
+    for member in MEMBERS:
+        folder = tmp_path_factory.mktemp("wheel")
+        run(
+            *(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder),
+            cwd=member.folder,
+        )
+        (built[member.name],) = folder.glob("*.whl")
+    return built
+
+
+def clean_environment(folder: Path, *wheels: Path) -> Path:
+    """A virtual environment with these wheels of ours, sharing only the third-party libraries.
+
+    A folder named in a .pth file goes on the path, but the .pth files inside it (those of the
+    workspace's editable packages among them) are not read: what is ours is only what we install.
+    """
+    venv.create(folder, symlinks=True, with_pip=False)
+    python = folder / "bin" / "python"
+    install = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet")
+    run(*install, "--no-deps", "--no-index", *wheels)
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    shared = sysconfig.get_path("purelib"), sysconfig.get_path("platlib")
+    (site / "third_party.pth").write_text("\n".join(dict.fromkeys(shared)) + "\n")
+    return python
+
+
+@every_member
+def test_wheel_holds_every_tracked_file(member: Member, wheels):
+    tracked = run("git", "ls-files", "src", cwd=member.folder).splitlines()
+    with zipfile.ZipFile(wheels[member.name]) as wheel:
+        names = set(wheel.namelist())
+    missing = [path for path in tracked if path.removeprefix("src/") not in names]
+    assert missing == []
+    assert not [name for name in names if name.startswith("tests/")]
+
+
+@every_package
+def test_wheel_alone_imports(member: Member, wheels, tmp_path):
+    python = clean_environment(tmp_path / "island", wheels[member.name])
+    others = ",".join(other.module for other in MEMBERS if other != member)
+    said = json.loads(run(python, "-I", "-c", IMPORT_ALL, member.module, others).splitlines()[-1])
+    assert said["failed"] == []
+    assert said["others"] == []
+    assert str(tmp_path) in said["file"]
+    optional = distributions_of_extras(member)
+    heavy = {name.split(".")[0] for name in said["light"]} & optional
+    assert not heavy, f"import {member.module} loads {heavy}, which only extras bring"
+
+
+@every_package
+def test_own_tests_need_no_other_package(member: Member, wheels, tmp_path):
+    python = clean_environment(tmp_path / "island", wheels[member.name])
+    tests = member.folder / "tests"
+    options = ("--collect-only", "-q", "--import-mode=importlib", "-p", "no:cacheprovider")
+    run(python, "-I", "-m", "pytest", *options, "-c", ROOT / "pyproject.toml", tests)
+
+
+def test_app_starts_from_the_wheels(wheels, tmp_path):
+    python = clean_environment(tmp_path / "app", *wheels.values())
+    assert "demo" in run(python.parent / "brainit", "--help")
+
+
+def test_help_loads_no_model_library():
+    check = "import sys, brainit.cli; print(*sys.modules)"
+    loaded = set(run(sys.executable, "-c", check).split())
+    assert loaded.isdisjoint({"diffusers", "open_clip", "timm", "transformers", "torchvision"})
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Top-level names of what a module imports from outside, wherever in the file it does so."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            yield node.module.split(".")[0]
+
+
+def normalised(requirement: str) -> str:
+    """The distribution that a requirement names: ``"Open_CLIP[x]>=3"`` -> ``open-clip``."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!~;]", requirement.strip())[0]).lower()
+
+
+@cache
+def distributions() -> dict[str, set[str]]:
+    """Import name -> the installed distributions that provide it."""
+    found = packages_distributions()
+    return {name: {normalised(owner) for owner in owners} for name, owners in found.items()}
+
+
+def distributions_of_extras(member: Member) -> set[str]:
+    """Import names that come with a member's extras and not with its plain dependencies."""
+    plain = {normalised(each) for each in member.project.get("dependencies", [])}
+    groups = member.project.get("optional-dependencies", {}).values()
+    extra = {normalised(each) for group in groups for each in group} - plain
+    return {name for name, owners in distributions().items() if owners & extra}
+
+
+@every_member
+def test_every_import_is_declared(member: Member):
+    extras = member.project.get("optional-dependencies", {}).values()
+    groups = [member.project.get("dependencies", []), *extras]
+    declared = {normalised(requirement) for group in groups for requirement in group}
+    undeclared = {}
+    for path in member.python_files():
+        for name in set(imported(ast.parse(path.read_text()))):
+            if name in sys.stdlib_module_names or name in {member.module, "__future__"}:
+                continue
+            owners = distributions().get(name, set()) | {BROUGHT_BY.get(name, "")}
+            if not owners & declared:
+                undeclared.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert undeclared == {}
