@@ -1,0 +1,3 @@
+"""Version of brainit-dip."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,166 @@
+"""The five feature maps of a VGG with batch normalisation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import get_model
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class VGGFeatures(nn.Module):
+    """Images to the outputs of the last ReLU of each VGG stage (before the pooling).
+
+    For VGG16-BN these are conv1_2, conv2_2, conv3_3, conv4_3 and conv5_3 (`features` 5, 12, 22, 32
+    and 42 of torchvision), the targets of the low-level branch of Brain-IT (arXiv 2510.25976).
+    Parameters are named as torchvision's, `features.N.weight`.
+
+    Attributes:
+        widths: Channels of each map.
+        image_size: Side in pixels to which every image is resized.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        channels: Sequence[Sequence[int]],
+        image_size: int,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        """Build with random weights.
+
+        Args:
+            channels: Widths of the convolutions of each stage; VGG16 is
+                [[64, 64], [128, 128], [256] * 3, [512] * 3, [512] * 3].
+            image_size: Side of the images that the network sees, in pixels.
+            mean: Mean per colour channel, for images in [0, 1].
+            std: Standard deviation per colour channel.
+        """
+        super().__init__()
+        if not channels or not all(channels):
+            raise ValueError(f"channels: expected stages of one or more widths, got {channels}")
+        if image_size < 2 ** (len(channels) - 1):
+            raise ValueError(f"image_size {image_size} is too small for {len(channels)} stages")
+        self.widths = tuple(stage[-1] for stage in channels)
+        self.image_size = image_size
+        self.features, self._taps = _stages(channels)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def map_shapes(self) -> list[tuple[int, int, int]]:
+        """(channels, height, width) of each map."""
+        sides = [self.image_size >> level for level in range(len(self.widths))]
+        return [(width, side, side) for width, side in zip(self.widths, sides, strict=True)]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of images.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1]; any size, resized (bicubic, antialiased) if not
+                `image_size` square.
+
+        Returns:
+            One map [B, C, side, side] per stage, sides halved (rounded down) from stage to stage.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images: expected [B, 3, H, W], got {list(images.shape)}")
+        size = (self.image_size, self.image_size)
+        if tuple(images.shape[2:]) != size:
+            images = F.interpolate(images, size=size, mode="bicubic", antialias=True)
+        x, maps = (images - self.mean) / self.std, []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self._taps:
+                maps.append(x)
+        return maps
+
+    def freeze(self) -> VGGFeatures:
+        """Fold the batch normalisations into the convolutions, in place, for a fixed readout.
+
+        The maps stay the same but for rounding. Afterwards the network can no longer be trained.
+        """
+        self.eval().requires_grad_(False)
+        layers = list(self.features)
+        for index, layer in enumerate(layers):
+            if isinstance(layer, nn.BatchNorm2d):
+                convolution = layers[index - 1]
+                assert isinstance(convolution, nn.Conv2d)
+                self.features[index - 1] = fuse_conv_bn_eval(convolution, layer)
+                self.features[index] = nn.Identity()
+        return self.requires_grad_(False)
+
+
+def load_vgg(source: str | Path) -> VGGFeatures:
+    """Load a VGG as a frozen float32 readout.
+
+    Args:
+        source: A torchvision name such as "vgg16_bn" (official ImageNet weights, 112 px as in
+            Brain-IT), or a folder with `config.json` ("channels", "image_size", "mean", "std") and
+            `model.safetensors` (torchvision names; tensors outside `features.` are not read).
+
+    Returns:
+        The network in evaluation mode, batch normalisation folded in.
+
+    Raises:
+        FileNotFoundError: If the folder lacks one of its files.
+        ValueError: If the name or the configuration is not that of a VGG with batch normalisation.
+    """
+    name = str(source)
+    if name in ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"):
+        features = get_model(name, weights="DEFAULT").features
+        model = VGGFeatures(_channels(features), image_size=112)
+        model.features.load_state_dict(features.state_dict())
+        return model.freeze()
+    folder = Path(source)
+    for file in (folder / "config.json", folder / "model.safetensors"):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; expected a VGG folder or 'vgg16_bn'")
+    config = json.loads((folder / "config.json").read_text())
+    try:
+        model = VGGFeatures(*(config[key] for key in ("channels", "image_size", "mean", "std")))
+    except KeyError as error:
+        raise ValueError(f"{folder / 'config.json'}: the key {error} is missing") from error
+    tensors = load_file(folder / "model.safetensors")
+    try:
+        model.load_state_dict({k: v for k, v in tensors.items() if k.startswith("features.")})
+    except RuntimeError as error:
+        message = " ".join(str(error).split())
+        raise ValueError(f"{folder / 'model.safetensors'}: not this VGG: {message}") from error
+    return model.freeze()
+
+
+def _stages(channels: Sequence[Sequence[int]]) -> tuple[nn.Sequential, frozenset[int]]:
+    """The `features` of torchvision, without the last pooling, and the indices of the tapped ReLUs."""
+    layers: list[nn.Module] = []
+    taps, previous = [], 3
+    for stage in channels:
+        if layers:
+            layers.append(nn.MaxPool2d(2))
+        for width in stage:
+            layers += [nn.Conv2d(previous, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            previous = width
+        taps.append(len(layers) - 1)
+    return nn.Sequential(*layers), frozenset(taps)
+
+
+def _channels(features: nn.Sequential) -> list[list[int]]:
+    """Widths per stage of a torchvision `features`."""
+    stages: list[list[int]] = [[]]
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            stages[-1].append(layer.out_channels)
+        elif isinstance(layer, nn.MaxPool2d):
+            stages.append([])
+    return stages[:-1]
