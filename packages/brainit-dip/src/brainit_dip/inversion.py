@@ -139,10 +139,7 @@ def _invert_chunk(
         loss.sum().backward()
         optimiser.step()
         losses.append(loss.detach())
-        average = (
-            config.average_decay * average + (1 - config.average_decay) * images.detach().float()
-        )
-        total = config.average_decay * total + (1 - config.average_decay)
+        average = decay * average + (1 - decay) * images.detach().float()
         bar.update(len(seeds))
     return average / (1 - decay**config.steps), torch.stack(losses)
 

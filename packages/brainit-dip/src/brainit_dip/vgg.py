@@ -142,7 +142,7 @@ def load_vgg(source: str | Path) -> VGGFeatures:
 
 
 def _stages(channels: Sequence[Sequence[int]]) -> tuple[nn.Sequential, frozenset[int]]:
-    """The `features` of torchvision, without the last pooling, and the indices of the tapped ReLUs."""
+    """The `features` of torchvision but the last pooling, and the indices of the tapped ReLUs."""
     layers: list[nn.Module] = []
     taps, previous = [], 3
     for stage in channels:
