@@ -1,0 +1,163 @@
+"""The `brainit` command: parses its arguments, builds a run folder and runs stages."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Brain-IT: reconstruct the image a person saw from their fMRI.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+prepare_app = typer.Typer(help="Turn scans into dataset.h5.", no_args_is_help=True)
+zoo_app = typer.Typer(help="The tiny models that ship with the app.", no_args_is_help=True)
+app.add_typer(prepare_app, name="prepare")
+app.add_typer(zoo_app, name="zoo")
+console = Console(highlight=False)
+
+RunPath = Annotated[Path, typer.Option("--run", help="Run folder.")]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="Shipped profile or TOML file.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override, as KEY=VALUE.")]
+
+
+def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a user's mistakes and a full disk into one line and exit code 1."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _fail("stopped; the same command goes on from the last finished stage or epoch", 130)
+        except OSError as error:
+            full = error.errno == errno.ENOSPC
+            _fail(
+                f"disk full while writing {error.filename or 'a file'}; free some space and repeat"
+                if full
+                else str(error)
+            )
+        except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+            _fail(str(error.args[0]) if error.args else type(error).__name__)
+
+    return wrapped
+
+
+def _fail(message: str, code: int = 1) -> None:
+    Console(stderr=True, highlight=False).print(
+        f"[red]error:[/red] {message}", soft_wrap=True, markup=True
+    )
+    raise typer.Exit(code)
+
+
+def _stages(
+    run: Path, profile: str | None, overrides: list[str] | None, names: tuple[str, ...]
+) -> None:
+    from brainit.pipeline import run_stages
+
+    run_stages(_open(run, profile, overrides), names, console)
+
+
+def _open(run: Path, profile: str | None, overrides: list[str] | None) -> Any:
+    from brainit.profile import load_profile
+    from brainit.run_folder import RunFolder
+
+    config = run / "config.toml"
+    if profile is None and overrides and config.is_file():
+        profile = str(config)
+    return RunFolder(run, load_profile(profile, overrides) if profile else None)
+
+
+@app.command()
+@_clear_errors
+def simulate(run: RunPath, profile: ProfileName = "tiny", overrides: Overrides = None) -> None:
+    """Simulate scenes, brains and scans in NSD's layout."""
+    _stages(run, profile, overrides, ("simulate",))
+
+
+@prepare_app.command("nsd")
+@_clear_errors
+def prepare_nsd(run: RunPath, profile: ProfileName = None, overrides: Overrides = None) -> None:
+    """Read an NSD tree (the simulated one, or data.root of the profile) into dataset.h5."""
+    _stages(run, profile, overrides, ("prepare",))
+
+
+@app.command()
+@_clear_errors
+def train(
+    run: RunPath,
+    stage: Annotated[list[str] | None, typer.Option(help="Only these stages.")] = None,
+    profile: ProfileName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train encoder, clusters, both transformers and the baseline, skipping what is done."""
+    from brainit.pipeline import TRAINING
+
+    unknown = sorted(set(stage or ()) - set(TRAINING))
+    if unknown:
+        raise ValueError(f"--stage {unknown[0]}: expected one of {', '.join(TRAINING)}")
+    _stages(run, profile, overrides, tuple(stage or TRAINING))
+
+
+@app.command()
+@_clear_errors
+def reconstruct(run: RunPath, profile: ProfileName = None, overrides: Overrides = None) -> None:
+    """Reconstruct the test images: coarse, semantic, fused and the baseline's."""
+    from brainit.pipeline import RECONSTRUCTION
+
+    _stages(run, profile, overrides, RECONSTRUCTION)
+
+
+@app.command()
+@_clear_errors
+def evaluate(run: RunPath, profile: ProfileName = None, overrides: Overrides = None) -> None:
+    """Score the reconstructions, with intervals and controls, into scores.json."""
+    from brainit.scores import print_scores
+
+    _stages(run, profile, overrides, ("evaluate",))
+    print_scores(_open(run, None, None), console)
+
+
+@app.command()
+@_clear_errors
+def report(run: RunPath, profile: ProfileName = None, overrides: Overrides = None) -> None:
+    """Write report.html."""
+    _stages(run, profile, overrides, ("report",))
+
+
+@app.command()
+@_clear_errors
+def demo(
+    run: RunPath = Path("runs/demo"), profile: ProfileName = "tiny", overrides: Overrides = None
+) -> None:
+    """Do everything on simulated scans: from scenes to scores and a report."""
+    from brainit.pipeline import applicable, run_stages
+    from brainit.scores import print_scores
+
+    folder = _open(run, profile, overrides)
+    run_stages(folder, [stage.name for stage in applicable(folder.profile)], console)
+    print_scores(folder, console)
+    console.print(f"report: {folder.output('report', 'report').resolve()}", soft_wrap=True)
+
+
+@zoo_app.command("train")
+@_clear_errors
+def zoo_train(
+    name: Annotated[str, typer.Argument(help="clip, vgg, vae or unet.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints and the model.")] = Path(
+        "runs/zoo"
+    ),
+    seed: int = 0,
+    steps: Annotated[int | None, typer.Option(help="Steps; default: the recipe's.")] = None,
+) -> None:
+    """Train one of the tiny models by its recipe."""
+    from brainit.zoo.recipes import train as train_model
+
+    console.print(f"written: {train_model(name, output, seed=seed, steps=steps)}")

@@ -1,0 +1,170 @@
+"""One engine trains everything: accelerate below for device and precision, exact resume at epochs.
+
+A task says what is trained, which batches an epoch holds and what the loss is. Batches are a pure function of
+(seed, epoch), so a run that was stopped and resumed goes through the same ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from brainit.checkpoint import load_checkpoint, save_checkpoint
+from brainit.profile import Training
+
+WARMUP_START = 1e-3
+PLATEAU_FACTOR = 0.1
+
+
+class Task(Protocol):
+    """What the engine trains."""
+
+    name: str
+    module: nn.Module
+
+    def epoch(self, number: int) -> Sequence[Any]:
+        """Batches of one epoch, a pure function of the task's seed and the epoch's number."""
+
+    def loss(self, batch: Any) -> Tensor:
+        """Scalar loss of one batch, computed through `module`."""
+
+    def validate(self) -> dict[str, float]:
+        """Validation figures; "score" is the one that picks the best checkpoint (higher is better)."""
+
+
+class TrainingStopped(RuntimeError):
+    """The loss stopped being a number; nothing was updated with it."""
+
+
+def train(
+    task: Task, config: Training, folder: Path, seed: int, log: Callable[..., None] | None = None
+) -> dict[str, float]:
+    """Train a task and leave its best weights in the module.
+
+    Args:
+        task: What to train.
+        config: Optimiser, schedule, budget.
+        folder: Where `last.safetensors` and `best.safetensors` are kept; an interrupted training resumes
+            from the first.
+        seed: Seed of dropout and the like; with the epoch's number it decides all random draws.
+        log: Called with the figures of every epoch.
+
+    Returns:
+        Validation figures of the best epoch.
+
+    Raises:
+        TrainingStopped: A loss was not finite.
+        NotImplementedError: Launched as several processes.
+    """
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+    if accelerator.num_processes > 1:
+        raise NotImplementedError(
+            "brainit trains in one process for now; start it without a launcher"
+        )
+    parameters = [p for p in task.module.parameters() if p.requires_grad]
+    optimiser = accelerator.prepare(_optimiser(config, parameters))
+    schedule = Schedule(config)
+    state: dict[str, Any] = {"epoch": 0, "best": None, "schedule": schedule.state}
+    last, best = folder / "last.safetensors", folder / "best.safetensors"
+    if last.is_file():
+        state = load_checkpoint(last, task.module, optimiser)
+        schedule.state = state["schedule"]
+    for epoch in range(state["epoch"], config.epochs):
+        set_seed(seed * 100_003 + epoch)
+        loss = _run_epoch(accelerator, task, optimiser, schedule, epoch)
+        task.module.eval()
+        with torch.inference_mode():
+            figures = task.validate()
+        schedule.record(figures["score"])
+        state |= {"epoch": epoch + 1, "schedule": schedule.state}
+        is_best = state["best"] is None or figures["score"] > state["best"]["score"]
+        if is_best:
+            state["best"] = figures
+        if is_best:
+            save_checkpoint(best, task.module, optimiser, state)
+        save_checkpoint(last, task.module, optimiser, state)
+        if log is not None:
+            log(task=task.name, epoch=epoch + 1, loss=loss, **figures)
+    load_checkpoint(best, task.module)
+    task.module.eval()
+    result: dict[str, float] = state["best"]
+    return result
+
+
+def _run_epoch(
+    accelerator: Accelerator,
+    task: Task,
+    optimiser: torch.optim.Optimizer,
+    schedule: Schedule,
+    epoch: int,
+) -> float:
+    task.module.train()
+    batches = task.epoch(epoch)
+    total = 0.0
+    label = f"{task.name} {epoch + 1}/{schedule.config.epochs}"
+    for step, batch in enumerate(_progress(batches, label)):
+        factor = schedule.factor(epoch + step / len(batches))
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.config.learning_rate * factor
+        with accelerator.autocast():
+            loss = task.loss(batch)
+        if not torch.isfinite(loss):
+            raise TrainingStopped(
+                f"{task.name}: loss is {loss.item()} in epoch {epoch + 1}, batch {step + 1}"
+            )
+        optimiser.zero_grad()
+        accelerator.backward(loss)
+        optimiser.step()
+        total += float(loss.detach())
+    return total / max(len(batches), 1)
+
+
+def _progress(batches: Sequence[Any], label: str) -> Iterator[Any]:
+    yield from tqdm(batches, desc=label, leave=False, mininterval=0.5)
+
+
+def _optimiser(config: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+    if config.optimiser == "adam_amsgrad":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, amsgrad=True)
+    raise ValueError(f"optimiser must be 'adamw' or 'adam_amsgrad', got {config.optimiser!r}")
+
+
+class Schedule:
+    """Learning-rate factor over (fractional) epochs: cubic warm-up, then plateau or cosine."""
+
+    def __init__(self, config: Training) -> None:
+        if config.schedule not in ("plateau", "cosine"):
+            raise ValueError(f"schedule must be 'plateau' or 'cosine', got {config.schedule!r}")
+        self.config = config
+        self.state: dict[str, Any] = {"best": None, "stalled": 0, "drops": 0}
+
+    def factor(self, epoch: float) -> float:
+        """Factor on the learning rate at a point in time, in epochs from the start."""
+        warmup = self.config.warmup_epochs
+        if epoch < warmup:
+            return WARMUP_START + (1 - WARMUP_START) * (epoch / warmup) ** 3
+        if self.config.schedule == "plateau":
+            return float(PLATEAU_FACTOR ** self.state["drops"])
+        return 0.5 + 0.5 * math.cos(
+            math.pi * (epoch - warmup) / max(self.config.epochs - warmup, 1)
+        )
+
+    def record(self, score: float) -> None:
+        """Take note of an epoch's validation score."""
+        if self.state["best"] is None or score > self.state["best"]:
+            self.state |= {"best": score, "stalled": 0}
+            return
+        self.state["stalled"] += 1
+        if self.state["stalled"] > self.config.patience:
+            self.state |= {"stalled": 0, "drops": self.state["drops"] + 1}

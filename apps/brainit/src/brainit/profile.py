@@ -1,0 +1,266 @@
+"""Profiles: every number of a run in one TOML file, parsed strictly into dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """The simulated world; absent from profiles that read real scans."""
+
+    subjects: int
+    own_images: int
+    shared_images: int
+    repeats: int
+    external_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which scans are read and how. `root` and `external` are paths; empty means simulated."""
+
+    root: str
+    external: str
+    subjects: tuple[int, ...]
+    betas: str
+    space: str
+    mask: str
+    normalisation: str
+    image_size: int
+    validation_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Pretrained models by name or folder; `zoo:NAME` is a tiny model that ships with the app."""
+
+    backbone: str
+    clip: str
+    clip_pretrained: str
+    vgg: str
+    unclip: str
+    refiner: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training: optimiser, schedule and budget.
+
+    `warmup_epochs` follow factor f0 + (1 - f0)(epoch / warm-up)^3 with f0 = 1e-3; then the rate falls
+    by ten after `patience` epochs without progress ("plateau") or along a half cosine ("cosine").
+    """
+
+    optimiser: str
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    epochs: int
+    warmup_epochs: int
+    schedule: str
+    patience: int
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """The universal brain encoder (arXiv 2406.12179)."""
+
+    dim: int
+    channels: int
+    taps: tuple[int, ...]
+    rank: int
+    alpha: float
+    dropout: float
+    mlp_ratio: int
+    voxels_per_image: int
+    max_shift: int
+    training: Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clusters:
+    """The mixture over voxel embeddings."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """One Brain Interaction Transformer. `queries` are drawn per level (empty: all, every time)."""
+
+    dim: int
+    heads: int
+    rounds: int
+    mlp_ratio: int
+    voxels_drawn: int
+    queries: tuple[int, ...]
+    external_per_real: float
+    training: Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coarse:
+    """Deep Image Prior inversion of predicted VGG features."""
+
+    preset: str
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """unCLIP sampling and the fusion of both branches (start step as the share it leaves out)."""
+
+    steps: int
+    fused_start_step: int
+    guidance_scale: float
+    noise_offset: float
+    contrast: float
+    batch_size: int
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Per-subject ridge: side of the coarse image and penalties tried by cross-validation."""
+
+    coarse_size: int
+    penalties: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Test images reconstructed per subject (0: all) and bootstrap draws."""
+
+    subjects: tuple[int, ...]
+    images_per_subject: int
+    bootstrap: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A whole run."""
+
+    name: str
+    seed: int
+    data: Data
+    models: Models
+    encoder: Encoder
+    clusters: Clusters
+    low_level: Decoder
+    semantic: Decoder
+    coarse: Coarse
+    image: Image
+    baseline: Baseline
+    evaluation: Evaluation
+    simulation: Simulation | None = field(default=None)
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; the message names file, key and what was expected."""
+
+
+def load_profile(name_or_path: str, overrides: list[str] | None = None) -> Profile:
+    """Read a shipped profile by name ("tiny", "nsd") or any TOML file.
+
+    Args:
+        name_or_path: Name of a shipped profile or path of a TOML file.
+        overrides: Assignments such as "semantic.dim=256" in TOML syntax; bare words are strings.
+
+    Returns:
+        The profile.
+
+    Raises:
+        ProfileError: Missing file, bad TOML, unknown or missing key, wrong type.
+    """
+    path = Path(name_or_path)
+    source = path if path.suffix == ".toml" else _shipped(name_or_path)
+    if not source.is_file():
+        names = ", ".join(
+            sorted(p.name[:-5] for p in _profiles().iterdir() if p.name.endswith(".toml"))
+        )
+        raise ProfileError(
+            f"{name_or_path}: no such profile (shipped: {names}; or a path ending in .toml)"
+        )
+    try:
+        table = tomllib.loads(source.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{source}: not valid TOML: {error}") from None
+    for assignment in overrides or []:
+        _assign(table, assignment)
+    return _build(Profile, table, str(source), "")
+
+
+def dump_profile(profile: Profile) -> str:
+    """The profile as TOML text that `load_profile` reads back to an equal profile."""
+    table = dataclasses.asdict(profile)
+    return tomli_w.dumps({key: value for key, value in table.items() if value is not None})
+
+
+def _profiles() -> Path:
+    return Path(str(resources.files("brainit") / "profiles"))
+
+
+def _shipped(name: str) -> Path:
+    return _profiles() / f"{name}.toml"
+
+
+def _assign(table: dict[str, Any], assignment: str) -> None:
+    key, separator, text = assignment.partition("=")
+    if not separator:
+        raise ProfileError(f"--set {assignment}: expected KEY=VALUE")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ProfileError(f"--set {assignment}: {parent} is not a table")
+    table[last] = value
+
+
+def _build(kind: type[T], table: Any, source: str, where: str) -> T:
+    if not isinstance(table, dict):
+        raise ProfileError(f"{source}: [{where}] must be a table, got {table!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
+            raise ProfileError(f"{source}: unknown key {where + key!r}{hint}")
+    hints, values = get_type_hints(kind), {}
+    for name, spec in fields.items():
+        if name in table:
+            values[name] = _convert(hints[name], table[name], source, where + name)
+        elif spec.default is dataclasses.MISSING:
+            raise ProfileError(f"{source}: missing key {where + name!r}")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
+    options = [a for a in get_args(hint) if a is not type(None)]
+    if type(None) in get_args(hint):
+        hint = options[0]
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, source, where + ".")  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ProfileError(f"{source}: {where} must be a list, got {value!r}")
+        return tuple(_convert(options[0], item, source, where) for item in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ProfileError(f"{source}: {where} must be {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,164 @@
+"""A run folder: the profile it follows, a manifest of finished stages, and their outputs.
+
+Stages find their inputs through the manifest, never by guessing a file name. A stage whose settings and
+inputs are unchanged is not run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from brainit.profile import Profile, dump_profile, load_profile
+
+_VERSIONS = ("brainit", "torch", "diffusers", "open_clip_torch", "scikit-learn", "numpy")
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot serve; the message says what is missing and what to do."""
+
+
+class RunFolder:
+    """Folder of one run.
+
+    Args:
+        path: Folder, made if missing.
+        profile: The profile to follow. None takes the one that the folder already holds.
+
+    Raises:
+        RunError: No profile was given and the folder holds none.
+    """
+
+    def __init__(self, path: Path, profile: Profile | None = None) -> None:
+        self.path = path
+        config = path / "config.toml"
+        if profile is None:
+            if not config.is_file():
+                raise RunError(
+                    f"{path}: not a run folder (no config.toml); give --profile to start one"
+                )
+            profile = load_profile(str(config))
+        path.mkdir(parents=True, exist_ok=True)
+        self.profile = profile
+        write_text(config, dump_profile(profile))
+        self._manifest_path = path / "manifest.json"
+        if self._manifest_path.is_file():
+            self.manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
+        else:
+            self.manifest = {"created": _now(), "stages": {}}
+        self.manifest |= {
+            "seed": profile.seed,
+            "git_commit": _git_commit(),
+            "versions": _versions(),
+        }
+        self._save()
+
+    def output(self, stage: str, name: str) -> Path:
+        """Path of a finished stage's output.
+
+        Raises:
+            RunError: The stage has not been run, or its file is gone.
+        """
+        entry = self.manifest["stages"].get(stage)
+        if entry is None:
+            raise RunError(f"{self.path}: stage {stage!r} has not been run yet")
+        path = self.path / str(entry["outputs"][name])
+        if not path.exists():
+            raise RunError(
+                f"{path}: missing, though stage {stage!r} wrote it; run that stage again"
+            )
+        return path
+
+    def seconds(self) -> dict[str, float]:
+        """Wall seconds of every finished stage, in order."""
+        return {name: entry["seconds"] for name, entry in self.manifest["stages"].items()}
+
+    def fingerprint(self, settings: Any, needs: tuple[str, ...]) -> str:
+        """Hash of a stage's settings and of the stages that it reads."""
+        inputs = [self.manifest["stages"].get(need, {}).get("fingerprint") for need in needs]
+        text = json.dumps([settings, inputs], sort_keys=True, default=_as_json)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def is_current(self, stage: str, fingerprint: str) -> bool:
+        """Whether the stage was finished with this fingerprint and its outputs still exist."""
+        entry = self.manifest["stages"].get(stage)
+        if entry is None or entry["fingerprint"] != fingerprint:
+            return False
+        return all((self.path / str(output)).exists() for output in entry["outputs"].values())
+
+    def finish(
+        self, stage: str, fingerprint: str, seconds: float, outputs: dict[str, Path]
+    ) -> None:
+        """Record a finished stage."""
+        self.manifest["stages"].pop(stage, None)
+        self.manifest["stages"][stage] = {
+            "fingerprint": fingerprint,
+            "seconds": round(seconds, 2),
+            "finished": _now(),
+            "outputs": {name: str(path.relative_to(self.path)) for name, path in outputs.items()},
+        }
+        self._save()
+
+    def log(self, **values: Any) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(values, default=_as_json) + "\n")
+
+    def _save(self) -> None:
+        write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place only when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def _as_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
+    return {"python": platform.python_version(), **versions}
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() or None

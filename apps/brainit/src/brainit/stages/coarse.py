@@ -1,0 +1,46 @@
+"""Coarse images: predicted VGG features, inverted by Deep Image Prior."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from brainit.models import resolve
+from brainit.run_folder import RunFolder
+from brainit.stages import decoding, test_set
+from brainit.stages.images_io import as_uint8, write_arrays
+from brainit.stages.low_level import layout_of
+from brainit_bit.calibration import LevelCalibration
+from brainit_dip.inversion import InversionConfig, invert
+from brainit_dip.vgg import load_vgg
+
+PRESETS = {"reference": InversionConfig.reference, "tiny": InversionConfig.tiny}
+
+
+def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
+    """Write coarse.h5: one image per test trial."""
+    settings = run.profile.coarse
+    vgg = load_vgg(resolve(run.profile.models.vgg))
+    layout = layout_of(vgg)
+    model = decoding.load(run.output("low_level", "model"))
+    calibration = LevelCalibration.load(run.output("low_level", "calibration"))
+    config = PRESETS[settings.preset]()
+    trials = test_set.load(run)
+    work = [
+        (name, start)
+        for name, trial in trials.items()
+        for start in range(0, len(trial.image_id), settings.batch_size)
+    ]
+    images: dict[str, list[Tensor]] = {name: [] for name in trials}
+    for name, start in tqdm(work, desc="coarse", leave=False):
+        part = slice(start, start + settings.batch_size)
+        with torch.inference_mode():
+            features = calibration(model(trials[name].activations[part], name).features)
+        maps = [m.clone() for m in layout.unpack(features.clamp(min=0))]
+        seeds = [run.profile.seed + int(image) for image in trials[name].image_id[part]]
+        images[name].append(invert(maps, vgg, config, seeds).images)
+    arrays = {name: {"coarse": as_uint8(torch.cat(parts))} for name, parts in images.items()}
+    return {"coarse": write_arrays(run.path / "coarse.h5", arrays)}

@@ -1,0 +1,124 @@
+"""What both Brain Interaction Transformers train on: real and predicted responses, one subject a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainit.profile import Decoder
+from brainit.run_folder import RunFolder
+from brainit_bit import BITConfig, BrainInteractionTransformer
+from brainit_clusters.clusters import VoxelClusters
+from brainit_clusters.data.dataset import BrainDataset
+from brainit_clusters.encoder.predict import ExternalResponses
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Responses of one subject, the images that evoked them, and the seed of the batch's draws.
+
+    Attributes:
+        subject: Its name.
+        activations: z-scored betas, float32 [B, N_s].
+        images: Indices into `Samples.images`, int64 [B].
+        seed: Seed of the voxels and query tokens drawn for this batch.
+    """
+
+    subject: str
+    activations: Tensor
+    images: Tensor
+    seed: int
+
+
+class Samples:
+    """Real and external samples of all subjects over one table of images.
+
+    Attributes:
+        images: uint8 [n, H, W, 3], the dataset's images followed by the external ones.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        with BrainDataset.open(run.output("prepare", "dataset")) as dataset:
+            self.subjects = {name: dataset.subject(name) for name in dataset.subjects}
+            ids = np.unique(
+                np.concatenate([s.image_id[s.split != "test"] for s in self.subjects.values()])
+            )
+            real = dataset.images(ids)
+        with ExternalResponses.open(run.output("external", "external")) as external:
+            self.external = {name: external.responses(name) for name in self.subjects}
+            pictures = external.images()
+        self.images: NDArray[np.uint8] = np.concatenate([real, pictures])
+        self.n_real = len(real)
+        self.image_of = {
+            name: np.searchsorted(ids, s.image_id) for name, s in self.subjects.items()
+        }
+        self.seed = run.profile.seed
+
+    def epoch(self, number: int, batch_size: int, external_per_real: float) -> Sequence[Batch]:
+        """Every real training sample once and, for each external image, one random subject's prediction."""
+        rng = np.random.default_rng([self.seed, number])
+        n_external = len(self.images) - self.n_real
+        chosen = rng.permutation(n_external)[: round(external_per_real * self._n_train())]
+        owners = rng.integers(len(self.subjects), size=len(chosen))
+        batches = []
+        for index, name in enumerate(self.subjects):
+            real = self.subjects[name].rows("train")
+            samples = np.concatenate([real, -1 - chosen[owners == index]])
+            rng.shuffle(samples)
+            for part in np.array_split(samples, max(1, round(len(samples) / batch_size))):
+                batches.append(self._batch(name, part, int(rng.integers(2**62))))
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def held_out(self, split: str) -> list[Batch]:
+        """All real samples of a split, one batch a subject."""
+        names = self.subjects
+        return [
+            self._batch(name, names[name].rows(split), index) for index, name in enumerate(names)
+        ]
+
+    def _n_train(self) -> int:
+        return sum(len(s.rows("train")) for s in self.subjects.values())
+
+    def _batch(self, name: str, samples: NDArray[np.int64], seed: int) -> Batch:
+        """`samples`: rows of the subject's real responses, or -1 - index of an external image."""
+        is_real = samples >= 0
+        activations = np.empty((len(samples), len(self.subjects[name].vertex)), np.float32)
+        activations[is_real] = self.subjects[name].betas[samples[is_real]]
+        activations[~is_real] = self.external[name][-1 - samples[~is_real]]
+        real_image = self.image_of[name][np.where(is_real, samples, 0)]
+        images = np.where(is_real, real_image, self.n_real - 1 - samples)
+        return Batch(name, torch.from_numpy(activations), torch.from_numpy(images), seed)
+
+
+def build(
+    run: RunFolder, settings: Decoder, n_tokens: int, width: int
+) -> BrainInteractionTransformer:
+    """A fresh transformer with an embedding for every clustered voxel."""
+    clusters = VoxelClusters.load(run.output("clusters", "clusters"))
+    config = BITConfig(
+        n_clusters=clusters.n_clusters,
+        dim=settings.dim,
+        n_heads=settings.heads,
+        n_rounds=settings.rounds,
+        mlp_ratio=settings.mlp_ratio,
+        n_query_tokens=n_tokens,
+        output_dim=width,
+    )
+    torch.manual_seed(run.profile.seed)
+    model = BrainInteractionTransformer(config)
+    generator = torch.Generator().manual_seed(run.profile.seed)
+    for name in clusters.subjects:
+        labels = torch.from_numpy(clusters.labels_of(name).astype(np.int64))
+        model.add_subject(name, labels, generator=generator)
+    return model
+
+
+def load(folder: Path) -> BrainInteractionTransformer:
+    """A trained transformer, ready to predict."""
+    return BrainInteractionTransformer.from_pretrained(folder).eval()

@@ -1,0 +1,30 @@
+"""Predict every subject's responses to images that nobody saw in the scanner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from brainit.run_folder import RunError, RunFolder
+from brainit.stages import encoder as encoder_stage
+from brainit.stages.images_io import as_float
+from brainit_clusters.encoder.predict import predict_responses, write_external
+
+
+def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
+    """Write external.h5: images and predicted responses."""
+    source = run.profile.data.external
+    path = Path(source) if source else run.output("simulate", "external")
+    if not path.is_file():
+        raise RunError(
+            f"{path}: external images not found; expected an HDF5 file with /images uint8"
+        )
+    with h5py.File(path, "r") as file:
+        images = file["images"][()]
+    encoder = encoder_stage.load(run)
+    pictures = as_float(images)
+    responses = {name: predict_responses(encoder, pictures, name) for name in encoder.subjects}
+    output = run.path / "external.h5"
+    write_external(output, images, responses)
+    return {"external": output}

@@ -1,0 +1,45 @@
+"""Images between files (uint8 [n, H, W, 3]) and models (float32 [n, 3, H, W] in [0, 1])."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainit.run_folder import replacing
+
+Reconstructions = dict[str, dict[str, NDArray[np.uint8]]]
+"""Subject -> kind ("seen", "coarse", ...) -> uint8 [n, H, W, 3]."""
+
+
+def as_float(images: NDArray[np.uint8]) -> Tensor:
+    """uint8 [n, H, W, 3] to float32 [n, 3, H, W] in [0, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def as_uint8(images: Tensor) -> NDArray[np.uint8]:
+    """Float [n, 3, H, W] in [0, 1] to uint8 [n, H, W, 3], rounded."""
+    scaled = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    result: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    return result
+
+
+def write_arrays(path: Path, subjects: dict[str, dict[str, NDArray[np.generic]]]) -> Path:
+    """Write named arrays per subject into one HDF5 file."""
+    with replacing(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
+        for subject, arrays in subjects.items():
+            for name, values in arrays.items():
+                file.create_dataset(f"{subject}/{name}", data=values, track_times=False)
+    return path
+
+
+def read_arrays(path: Path) -> dict[str, dict[str, NDArray[np.generic]]]:
+    """Read what `write_arrays` wrote."""
+    with h5py.File(path, "r") as file:
+        return {
+            subject: {name: item[()] for name, item in file[subject].items()} for subject in file
+        }

@@ -1,0 +1,105 @@
+"""Train the low-level Brain Interaction Transformer: voxels to VGG features, by contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from brainit import engine
+from brainit.models import resolve
+from brainit.profile import Decoder
+from brainit.run_folder import RunFolder
+from brainit.stages import decoding
+from brainit.stages.images_io import as_float
+from brainit_bit import BrainInteractionTransformer, draw_queries, draw_voxels, multi_scale_info_nce
+from brainit_bit.calibration import LevelCalibration
+from brainit_dip.vgg import VGGFeatures, load_vgg
+from brainit_dip.vgg_tokens import VGGTokens
+
+VALIDATION_SEED = 0
+
+
+def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
+    """Write the low-level transformer and the calibration of its features."""
+    profile = run.profile
+    vgg = load_vgg(resolve(profile.models.vgg))
+    samples = decoding.Samples(run)
+    layout = layout_of(vgg)
+    model = decoding.build(run, profile.low_level, layout.n_tokens, layout.token_dim)
+    task = LowLevelTask(model, samples, vgg, profile.low_level)
+    checkpoints = run.path / "checkpoints" / f"low_level-{fingerprint[:12]}"
+    engine.train(task, profile.low_level.training, checkpoints, profile.seed, run.log)
+    folder, calibration = run.path / "low_level", run.path / "low_level" / "calibration.safetensors"
+    model.save_pretrained(folder)
+    task.calibrate().save(calibration)
+    return {"model": folder, "calibration": calibration}
+
+
+def layout_of(vgg: VGGFeatures) -> VGGTokens:
+    """How the feature maps of a VGG are laid out as tokens."""
+    return VGGTokens(vgg.widths, vgg.image_size)
+
+
+class LowLevelTask:
+    """Responses to a random draw of the image's VGG tokens."""
+
+    name = "low_level"
+
+    def __init__(
+        self,
+        model: BrainInteractionTransformer,
+        samples: decoding.Samples,
+        vgg: VGGFeatures,
+        settings: Decoder,
+    ) -> None:
+        self.module = model
+        self.samples = samples
+        self.settings = settings
+        self.vgg = vgg
+        self.layout = layout_of(vgg)
+
+    def epoch(self, number: int) -> Sequence[decoding.Batch]:
+        """Real and external samples, shuffled."""
+        settings = self.settings
+        return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
+
+    def loss(self, batch: decoding.Batch) -> Tensor:
+        """Symmetric InfoNCE per level over the drawn tokens of the whole batch, mean over levels."""
+        generator = torch.Generator().manual_seed(batch.seed)
+        n, n_voxels = batch.activations.shape
+        multiplicity = draw_voxels(
+            n_voxels, min(self.settings.voxels_drawn, n_voxels), n, generator
+        )
+        queries, levels = draw_queries(self.layout.level_sizes, self.settings.queries, generator)
+        predicted = self.module(batch.activations, batch.subject, multiplicity, queries).features
+        return multi_scale_info_nce(predicted.float(), self._targets(batch, queries), levels)
+
+    def validate(self) -> dict[str, float]:
+        """Negative loss on held-out images, with one fixed draw of tokens."""
+        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        queries, levels = draw_queries(self.layout.level_sizes, self.settings.queries, generator)
+        losses = []
+        for batch in self.samples.held_out("val"):
+            predicted = self.module(batch.activations, batch.subject, queries=queries).features
+            losses.append(
+                float(multi_scale_info_nce(predicted, self._targets(batch, queries), levels))
+            )
+        return {"score": -sum(losses) / len(losses)}
+
+    @torch.inference_mode()
+    def calibrate(self) -> LevelCalibration:
+        """Map predictions, whose scale contrast leaves open, to features by least squares on held-out images."""
+        fit = LevelCalibration(self.layout.level_sizes, self.layout.token_dim)
+        everything = torch.arange(self.layout.n_tokens)
+        for batch in self.samples.held_out("val"):
+            predicted = self.module(batch.activations, batch.subject).features
+            fit.update(predicted, self._targets(batch, everything))
+        return fit.solve()
+
+    @torch.no_grad()
+    def _targets(self, batch: decoding.Batch, queries: Tensor) -> Tensor:
+        images = as_float(self.samples.images[batch.images.numpy()])
+        return self.layout.pack(self.vgg(images))[:, queries].float()

@@ -1,0 +1,83 @@
+"""Train the semantic Brain Interaction Transformer: voxels to CLIP patch tokens, by mean squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from brainit import engine
+from brainit.models import resolve
+from brainit.profile import Decoder
+from brainit.run_folder import RunFolder
+from brainit.stages import decoding
+from brainit.stages.images_io import as_float
+from brainit_bit import BrainInteractionTransformer, draw_voxels
+from brainit_diffusion.clip_tokens import ClipTokens
+
+
+def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
+    """Write the semantic transformer."""
+    profile = run.profile
+    clip = load_clip(run)
+    samples = decoding.Samples(run)
+    tokens = clip.encode(as_float(samples.images)).half()
+    model = decoding.build(run, profile.semantic, clip.n_tokens, clip.width)
+    task = SemanticTask(model, samples, tokens, profile.semantic)
+    checkpoints = run.path / "checkpoints" / f"semantic-{fingerprint[:12]}"
+    engine.train(task, profile.semantic.training, checkpoints, profile.seed, run.log)
+    folder = run.path / "semantic"
+    model.save_pretrained(folder)
+    return {"model": folder}
+
+
+def load_clip(run: RunFolder) -> ClipTokens:
+    """The image model whose patch tokens are decoded."""
+    models = run.profile.models
+    return ClipTokens.load(resolve(models.clip), models.clip_pretrained or None)
+
+
+class SemanticTask:
+    """Responses to all patch tokens of the image that evoked them."""
+
+    name = "semantic"
+
+    def __init__(
+        self,
+        model: BrainInteractionTransformer,
+        samples: decoding.Samples,
+        tokens: Tensor,
+        settings: Decoder,
+    ) -> None:
+        self.module = model
+        self.samples = samples
+        self.tokens = tokens
+        self.settings = settings
+
+    def epoch(self, number: int) -> Sequence[decoding.Batch]:
+        """Real and external samples, shuffled."""
+        settings = self.settings
+        return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
+
+    def loss(self, batch: decoding.Batch) -> Tensor:
+        """Mean squared error over tokens, from a random draw of voxels."""
+        generator = torch.Generator().manual_seed(batch.seed)
+        n, n_voxels = batch.activations.shape
+        multiplicity = draw_voxels(
+            n_voxels, min(self.settings.voxels_drawn, n_voxels), n, generator
+        )
+        predicted = self.module(batch.activations, batch.subject, multiplicity).features
+        return functional.mse_loss(predicted.float(), self.tokens[batch.images].float())
+
+    def validate(self) -> dict[str, float]:
+        """Share of the tokens' variance explained on held-out images, from all voxels."""
+        error, variance = 0.0, 0.0
+        for batch in self.samples.held_out("val"):
+            target = self.tokens[batch.images].float()
+            predicted = self.module(batch.activations, batch.subject).features
+            error += float((predicted - target).square().sum())
+            variance += float((target - target.mean(0)).square().sum())
+        return {"score": 1 - error / variance}
