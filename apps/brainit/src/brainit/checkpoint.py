@@ -67,7 +67,7 @@ def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> list[tuple[str, tor
 
 
 def _own_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Trainable parameters and buffers: a frozen backbone is known by its name and not stored again."""
+    """Trainable parameters and buffers: a frozen backbone is known by its name, not stored."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     state = module.state_dict(keep_vars=True)
     return {name: value.detach() for name, value in state.items() if name not in frozen}

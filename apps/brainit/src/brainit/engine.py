@@ -1,7 +1,7 @@
 """One engine trains everything: accelerate below for device and precision, exact resume at epochs.
 
-A task says what is trained, which batches an epoch holds and what the loss is. Batches are a pure function of
-(seed, epoch), so a run that was stopped and resumed goes through the same ones.
+A task says what is trained, which batches an epoch holds and what the loss is. Batches are a pure
+function of (seed, epoch), so a run that was stopped and resumed goes through the same ones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Task(Protocol):
         """Scalar loss of one batch, computed through `module`."""
 
     def validate(self) -> dict[str, float]:
-        """Validation figures; "score" is the one that picks the best checkpoint (higher is better)."""
+        """Validation figures; the highest "score" picks the best checkpoint."""
 
 
 class TrainingStopped(RuntimeError):
@@ -52,8 +52,8 @@ def train(
     Args:
         task: What to train.
         config: Optimiser, schedule, budget.
-        folder: Where `last.safetensors` and `best.safetensors` are kept; an interrupted training resumes
-            from the first.
+        folder: Where `last.safetensors` and `best.safetensors` are kept; an interrupted training
+            resumes from the first.
         seed: Seed of dropout and the like; with the epoch's number it decides all random draws.
         log: Called with the figures of every epoch.
 

@@ -12,7 +12,7 @@ def resolve(name: str) -> str:
     """Replace a `zoo:NAME` by the folder of the tiny model that ships with the app.
 
     Args:
-        name: A public model name, a folder, or `[SCHEME:]zoo:NAME`; `zoo:` alone is the folder of all.
+        name: A public name, a folder, or `[SCHEME:]zoo:NAME`; `zoo:` alone is the folder of all.
 
     Returns:
         The name with the folder filled in; open_clip names get open_clip's own `local-dir:` scheme.

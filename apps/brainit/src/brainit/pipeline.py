@@ -16,7 +16,7 @@ from brainit.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: the module in `brainit.stages` that runs it, the stages and settings that it reads."""
+    """One stage: its module in `brainit.stages`, the stages and settings that it reads."""
 
     name: str
     summary: str

@@ -57,8 +57,9 @@ class Models:
 class Training:
     """One training: optimiser, schedule and budget.
 
-    `warmup_epochs` follow factor f0 + (1 - f0)(epoch / warm-up)^3 with f0 = 1e-3; then the rate falls
-    by ten after `patience` epochs without progress ("plateau") or along a half cosine ("cosine").
+    `warmup_epochs` follow factor f0 + (1 - f0)(epoch / warm-up)^3 with f0 = 1e-3; then the rate
+    falls by ten after `patience` epochs without progress ("plateau") or along a half cosine
+    ("cosine").
     """
 
     optimiser: str

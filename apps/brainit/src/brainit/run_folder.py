@@ -1,7 +1,7 @@
 """A run folder: the profile it follows, a manifest of finished stages, and their outputs.
 
-Stages find their inputs through the manifest, never by guessing a file name. A stage whose settings and
-inputs are unchanged is not run again.
+Stages find their inputs through the manifest, never by guessing a file name. A stage whose settings
+and inputs are unchanged is not run again.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class RunFolder:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place only when the block ends without error."""
+    """A temporary path that takes the place of `path` only when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)

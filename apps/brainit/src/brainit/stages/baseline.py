@@ -1,4 +1,4 @@
-"""What a careful lab would do without the transformer: ridge from voxels to coarse pixels and CLIP tokens."""
+"""What a careful lab would do without the transformer: ridge to coarse pixels and CLIP tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both Brain Interaction Transformers train on: real and predicted responses, one subject a batch."""
+"""What both transformers train on: real and predicted responses, one subject a batch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Samples:
         self.seed = run.profile.seed
 
     def epoch(self, number: int, batch_size: int, external_per_real: float) -> Sequence[Batch]:
-        """Every real training sample once and, for each external image, one random subject's prediction."""
+        """Every real training sample once; each external image as one random subject sees it."""
         rng = np.random.default_rng([self.seed, number])
         n_external = len(self.images) - self.n_real
         chosen = rng.permutation(n_external)[: round(external_per_real * self._n_train())]

@@ -118,7 +118,7 @@ class EncoderTask:
         )
 
     def validate(self) -> dict[str, float]:
-        """Mean over subjects of the 75th percentile and median of the voxels' validation correlation."""
+        """75th percentile and median of the voxels' validation correlation, mean over subjects."""
         upper, median = [], []
         for name, subject in self.subjects.items():
             rows = subject.rows("val")

@@ -1,4 +1,4 @@
-"""Score every method, each branch alone and the controls, and the encoder against the noise ceiling."""
+"""Score every method, branch and control, and the encoder against the noise ceiling."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
-    """Write reconstructions.h5: for every test trial the seen, coarse, semantic, fused and ridge images."""
+    """Write reconstructions.h5: what was seen and every reconstruction of it."""
     unclip = UnCLIP.load(resolve(run.profile.models.unclip))
     model = decoding.load(run.output("semantic", "model"))
     coarse = read_arrays(run.output("coarse", "coarse"))

@@ -67,7 +67,7 @@ class LowLevelTask:
         return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
 
     def loss(self, batch: decoding.Batch) -> Tensor:
-        """Symmetric InfoNCE per level over the drawn tokens of the whole batch, mean over levels."""
+        """Symmetric InfoNCE over the drawn tokens of the whole batch, mean over levels."""
         generator = torch.Generator().manual_seed(batch.seed)
         n, n_voxels = batch.activations.shape
         multiplicity = draw_voxels(
@@ -91,7 +91,7 @@ class LowLevelTask:
 
     @torch.inference_mode()
     def calibrate(self) -> LevelCalibration:
-        """Map predictions, whose scale contrast leaves open, to features by least squares on held-out images."""
+        """Fit on held-out images what contrast leaves open: the scale of features."""
         fit = LevelCalibration(self.layout.level_sizes, self.layout.token_dim)
         everything = torch.arange(self.layout.n_tokens)
         for batch in self.samples.held_out("val"):

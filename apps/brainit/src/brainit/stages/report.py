@@ -55,7 +55,8 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     report = Report(
         title="Brain-IT: images reconstructed from fMRI",
         subtitle=(
-            f"{len(images)} {'simulated ' if simulated else ''}subjects, {n_images} held-out images each, "
+            f"{len(images)} {'simulated ' if simulated else ''}subjects, "
+            f"{n_images} held-out images each, "
             f"profile {run.profile.name!r}"
         ),
         headline=_headline(scores, accuracy),
@@ -93,7 +94,7 @@ def _gallery(
     return Gallery(
         list(KINDS.values()),
         rows,
-        rule="Evenly from the best to the worst fused image by two-way identification in late features.",
+        rule="Evenly from the best to the worst fused image by two-way identification, late features.",
         notes={
             "coarse": "low-level branch",
             "semantic": "semantic branch",
@@ -128,7 +129,7 @@ def _headline(scores: dict[str, Any], accuracy: dict[str, dict[str, np.ndarray]]
 
 
 def _share_of_ceiling(accuracy: dict[str, dict[str, np.ndarray]]) -> float:
-    """Median over voxels with a ceiling of correlation over the highest one can expect, sqrt(NC)."""
+    """Median over voxels with a ceiling of correlation over the highest to expect, sqrt(NC)."""
     shares = []
     for arrays in accuracy.values():
         ceiling = np.sqrt(arrays["noise_ceiling"])
@@ -146,9 +147,9 @@ def _table(scores: dict[str, Any], n_subjects: int, n_images: int, draws: int) -
         if method in scores
     ]
     caption = (
-        f"Means over {n_subjects} subjects of {n_images} test images, with 95 % bootstrap intervals ({draws} draws "
-        "over images). Early and late features: EfficientNet-Lite0 with ImageNet weights, which neither the "
-        "simulation nor the decoder uses. CLIP: the decoder's own image model, a kinder judge."
+        f"Means over {n_subjects} subjects of {n_images} test images, with 95 % bootstrap intervals "
+        f"({draws} draws over images). Early and late features: EfficientNet-Lite0 with ImageNet "
+        "weights, which neither the simulation nor the decoder uses. CLIP: the decoder's own image model, a kinder judge."
     )
     return ScoreTable(rows, caption=caption)
 
@@ -161,8 +162,8 @@ def _figures(run: RunFolder, accuracy: dict[str, dict[str, np.ndarray]]) -> list
     figures = [
         Figure(
             f"Functional clusters, {name}",
-            f"Each voxel of {name} in the colour of its cluster; the {clusters.n_clusters} clusters are shared by all "
-            "subjects and know nothing of anatomy.",
+            f"Each voxel of {name} in the colour of its cluster; the {clusters.n_clusters} clusters "
+            "are shared by all subjects and know nothing of anatomy.",
             plot_clusters(subjects[name], clusters.labels_of(name)),
         )
         for name in (first, second)
@@ -178,7 +179,7 @@ def _figures(run: RunFolder, accuracy: dict[str, dict[str, np.ndarray]]) -> list
     figures.append(
         Figure(
             "Encoder against the noise ceiling",
-            "Every dot is a voxel of any subject; the line is the most that a perfect model can expect to reach.",
+            "Every dot is a voxel; the line is the most that a perfect model can expect to reach.",
             _ceiling_figure(accuracy),
         )
     )
@@ -226,11 +227,11 @@ def _settings(run: RunFolder) -> list[SettingsBlock]:
 
 def _limits(simulated: bool) -> list[str]:
     limits = [
-        "The diffusion model fills in what the brain does not tell: look at the shuffled control, too."
+        "The diffusion model fills in what the brain does not tell: see the shuffled control, too."
     ]
     if simulated:
         limits.insert(
             0,
-            "The scans are simulated and the models tiny: these scores say nothing about real brains.",
+            "The scans are simulated and the models tiny: the scores say nothing about real brains.",
         )
     return limits

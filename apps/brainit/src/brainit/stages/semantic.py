@@ -1,4 +1,4 @@
-"""Train the semantic Brain Interaction Transformer: voxels to CLIP patch tokens, by mean squared error."""
+"""Train the semantic transformer: voxels to CLIP patch tokens, by mean squared error."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class TestTrials:
 
 
 def load(run: RunFolder) -> dict[str, TestTrials]:
-    """Test trials of the subjects that the profile evaluates, the same images first for everyone."""
+    """Test trials of the subjects that the profile evaluates, the same images for everyone."""
     settings = run.profile.evaluation
     trials = {}
     with BrainDataset.open(run.output("prepare", "dataset")) as dataset:
@@ -39,7 +39,8 @@ def load(run: RunFolder) -> dict[str, TestTrials]:
             name = f"subj{number:02d}"
             if name not in dataset.subjects:
                 raise RunError(
-                    f"evaluation.subjects: {name} is not in the dataset ({', '.join(dataset.subjects)})"
+                    f"evaluation.subjects: {name} is not in the dataset, "
+                    f"which has {', '.join(dataset.subjects)}"
                 )
             subject = dataset.subject(name)
             rows = subject.rows("test")[: settings.images_per_subject or None]
