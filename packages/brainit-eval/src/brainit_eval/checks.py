@@ -1,0 +1,65 @@
+"""Checks of images before anything is scored: one clear line, never a silent repair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Tensor, name: str) -> Tensor:
+    """Check a set of pictures and return it in at least single precision.
+
+    Args:
+        images: ``[n, 3, H, W]`` RGB, floating point, values in [0, 1], ``n`` at least 2.
+        name: What the caller calls them; errors start with it.
+
+    Returns:
+        The same images; half precision is widened to float32, other values are untouched.
+
+    Raises:
+        TypeError: If it is no floating-point tensor.
+        ValueError: If shape, number, or a value is not as stated.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"{name}: expected a floating-point tensor in [0, 1], got {kind}")
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[1] != 3:
+        raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
+    if shape[0] < 2:
+        raise ValueError(f"{name}: expected 2 images or more, got {shape[0]}")
+    _check_values(images, name)
+    return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+
+
+def check_pairs(images: Tensor, truth: Tensor, name: str = "images") -> tuple[Tensor, Tensor]:
+    """Check reconstructions and the images seen, paired by position.
+
+    Args:
+        images: Reconstructions, ``[n, 3, H, W]`` in [0, 1].
+        truth: What was seen, same shape.
+        name: What the caller calls the reconstructions.
+
+    Returns:
+        Both, in at least single precision and in one floating-point type.
+
+    Raises:
+        TypeError: If one is no floating-point tensor.
+        ValueError: If shapes differ or one set is not as `check_images` wants it.
+    """
+    images, truth = check_images(images, name), check_images(truth, f"truth of {name}")
+    if images.shape != truth.shape:
+        raise ValueError(
+            f"{name}: expected the truth's shape {list(truth.shape)}, got {list(images.shape)}"
+        )
+    dtype = torch.promote_types(images.dtype, truth.dtype)
+    return images.to(dtype), truth.to(dtype)
+
+
+def _check_values(images: Tensor, name: str) -> None:
+    bad = ~torch.isfinite(images).flatten(1).all(1)
+    if bad.any():
+        raise ValueError(f"{name}: image {int(bad.nonzero()[0])} holds NaN or infinite pixels")
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
+        raise ValueError(f"{name}: expected values in [0, 1], got {low:.4g} to {high:.4g}")
