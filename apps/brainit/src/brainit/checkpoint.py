@@ -29,7 +29,7 @@ def save_checkpoint(
                 tensors[f"optimiser.{index}.{name}"] = value.contiguous()
             else:
                 scalars[f"{index}.{name}"] = value
-    metadata = {"state": json.dumps(state), "optimiser": json.dumps(scalars)}
+    metadata = {"training": json.dumps({"state": state, "optimiser": scalars})}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -44,17 +44,17 @@ def load_checkpoint(
     """
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    training = json.loads(metadata["training"])
     with torch.no_grad():
         for name, value in _own_state(module).items():
             value.copy_(tensors[f"model.{name}"])
     if optimiser is not None:
-        scalars = json.loads(metadata["optimiser"])
         moments: dict[int, dict[str, Any]] = {}
-        for key, value in [*_below("optimiser.", tensors), *scalars.items()]:
+        for key, value in [*_below("optimiser.", tensors), *training["optimiser"].items()]:
             index, name = key.split(".", 1)
             moments.setdefault(int(index), {})[name] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
-    state: dict[str, Any] = json.loads(metadata["state"])
+    state: dict[str, Any] = training["state"]
     return state
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console
@@ -80,7 +80,7 @@ def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
             continue
         start = time.perf_counter()
         console.print(f"[bold]{stage.name:<10}[/bold] {stage.summary}")
-        module: Any = importlib.import_module(f"brainit.stages.{stage.name}")
+        module: Any = import_module(f"brainit.stages.{stage.name}")
         outputs = module.run(run, fingerprint)
         run.finish(stage.name, fingerprint, time.perf_counter() - start, outputs)
         console.print(f"[dim]{'':<10} {time.perf_counter() - start:.0f} s[/dim]")

@@ -20,9 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from brainit.__about__ import __version__
 from brainit.profile import Profile, dump_profile, load_profile
 
-_VERSIONS = ("brainit", "torch", "diffusers", "open_clip_torch", "scikit-learn", "numpy")
+_VERSIONS = ("torch", "diffusers", "open_clip_torch", "scikit-learn", "numpy")
 
 
 class RunError(RuntimeError):
@@ -151,7 +152,7 @@ def _now() -> str:
 
 def _versions() -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in _VERSIONS}
-    return {"python": platform.python_version(), **versions}
+    return {"brainit": __version__, "python": platform.python_version(), **versions}
 
 
 def _git_commit() -> str | None:

@@ -1,0 +1,132 @@
+"""The engine: resumed runs equal unbroken ones bit for bit, bad losses stop before an update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from brainit.checkpoint import load_checkpoint, save_checkpoint
+from brainit.engine import Schedule, TrainingStopped, train
+from brainit.profile import Training
+
+CONFIG = Training(
+    optimiser="adamw",
+    learning_rate=1e-2,
+    weight_decay=0.01,
+    batch_size=8,
+    epochs=5,
+    warmup_epochs=1,
+    schedule="cosine",
+    patience=1,
+    precision="no",
+)
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+class ToyTask:
+    """Linear regression with dropout, so that random state matters."""
+
+    name = "toy"
+
+    def __init__(self, die_in_epoch: int | None = None, bad_from_epoch: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.x = torch.randn(40, 4)
+        self.die_in_epoch, self.bad_from_epoch = die_in_epoch, bad_from_epoch
+        self._epoch = 0
+
+    def epoch(self, number: int) -> Sequence[Tensor]:
+        self._epoch = number
+        return torch.randperm(40, generator=torch.Generator().manual_seed(number)).split(8)
+
+    def loss(self, batch: Tensor) -> Tensor:
+        if self._epoch == self.die_in_epoch:
+            raise Killed
+        loss = (self.module(self.x[batch]).squeeze(1) - self.x[batch].sum(1)).square().mean()
+        return loss * torch.nan if self._epoch == self.bad_from_epoch else loss
+
+    def validate(self) -> dict[str, float]:
+        error = self.module(self.x).detach().squeeze(1) - self.x.sum(1)
+        return {"score": -float(error.square().mean())}
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam_amsgrad"])
+def test_killed_and_resumed_equals_unbroken(tmp_path: Path, optimiser: str) -> None:
+    config = replace(CONFIG, optimiser=optimiser)
+    unbroken = ToyTask()
+    first = train(unbroken, config, tmp_path / "a", seed=1)
+    with pytest.raises(Killed):
+        train(ToyTask(die_in_epoch=3), config, tmp_path / "b", seed=1)
+    resumed = ToyTask()
+    assert train(resumed, config, tmp_path / "b", seed=1) == first
+    for name, value in unbroken.module.state_dict().items():
+        assert torch.equal(value, resumed.module.state_dict()[name]), name
+    a, b = (tmp_path / run / "last.safetensors" for run in "ab")
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_training_learns_and_keeps_the_best(tmp_path: Path) -> None:
+    task = ToyTask()
+    before = task.validate()["score"]
+    best = train(task, replace(CONFIG, epochs=30), tmp_path, seed=1)
+    task.module.eval()
+    assert task.validate() == best
+    assert best["score"] > before / 4
+
+
+def test_nan_loss_stops_before_the_update(tmp_path: Path) -> None:
+    task = ToyTask(bad_from_epoch=2)
+    with pytest.raises(TrainingStopped, match="toy: loss is nan in epoch 3, batch 1"):
+        train(task, CONFIG, tmp_path, seed=1)
+    kept = ToyTask()
+    assert load_checkpoint(tmp_path / "last.safetensors", kept.module)["epoch"] == 2
+    assert all(
+        torch.equal(a, b) for a, b in zip(task.module.parameters(), kept.module.parameters())
+    )
+
+
+def test_interrupted_save_keeps_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, path = nn.Linear(2, 2), tmp_path / "last.safetensors"
+    optimiser = torch.optim.AdamW(module.parameters())
+    save_checkpoint(path, module, optimiser, {"epoch": 1})
+    before = path.read_bytes()
+
+    def torn(tensors: object, target: Path, metadata: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("brainit.checkpoint.save_file", torn)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, module, optimiser, {"epoch": 2})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_warm_up_follows_the_published_formula() -> None:
+    schedule = Schedule(replace(CONFIG, warmup_epochs=15, schedule="plateau", patience=1))
+    for epoch in (0, 7.5, 14):
+        assert schedule.factor(epoch) == pytest.approx(1e-3 + (1 - 1e-3) * (epoch / 15) ** 3)
+    assert schedule.factor(15) == 1
+    for score in (1.0, 0.5, 0.5):
+        schedule.record(score)
+    assert schedule.factor(16) == pytest.approx(0.1)
+
+
+def test_cosine_ends_at_zero_and_names_are_checked() -> None:
+    schedule = Schedule(CONFIG)
+    assert schedule.factor(3) == pytest.approx(0.5)
+    assert schedule.factor(5) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="schedule must be"):
+        Schedule(replace(CONFIG, schedule="step"))
+    with pytest.raises(ValueError, match="optimiser must be"):
+        train(ToyTask(), replace(CONFIG, optimiser="sgd"), Path("unused"), seed=0)
