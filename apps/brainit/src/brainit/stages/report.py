@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,7 @@ from brainit_eval.report import (
     write_report,
 )
 
-KINDS = {
-    "seen": "seen",
-    "coarse": "coarse",
-    "semantic": "semantic",
-    "fused": "fused",
-    "ridge": "ridge",
-}
+KINDS = ("seen", "coarse", "semantic", "fused", "ridge")
 METHODS = {
     "fused": ("Brain-IT, fused", "semantic branch started from the coarse image", False),
     "semantic": ("Brain-IT, semantic branch", "unCLIP from predicted CLIP tokens alone", False),
@@ -42,6 +37,7 @@ METHODS = {
     "shuffled": ("Shuffled fMRI", "control: each brain's image held against another image", True),
 }
 RANKED_BY = "two_way_late"
+CEILING_FLOOR = 0.3
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
@@ -74,8 +70,6 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
 
 
 def _per_image(run: RunFolder) -> dict[tuple[str, int], float]:
-    import csv
-
     with run.output("evaluate", "per_image").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "fused"]
     return {(row["subject"], int(row["image_id"])): float(row[RANKED_BY]) for row in rows}
@@ -89,12 +83,12 @@ def _gallery(
     for index, label in choose_rows(list(score.values()), n_rows=9):
         subject, image = keys[index]
         place = int(np.flatnonzero(images[subject]["image_id"] == image)[0])
-        pictures = {title: images[subject][kind][place] for kind, title in KINDS.items()}
+        pictures = {kind: images[subject][kind][place] for kind in KINDS}
         rows.append(GalleryRow(label, pictures, f"{subject}, image {image}"))
     return Gallery(
-        list(KINDS.values()),
+        KINDS,
         rows,
-        rule="Evenly from the best to the worst fused image by two-way identification, late features.",
+        rule="From the best to the worst fused image by two-way identification, late features.",
         notes={
             "coarse": "low-level branch",
             "semantic": "semantic branch",
@@ -137,9 +131,6 @@ def _share_of_ceiling(accuracy: dict[str, dict[str, np.ndarray]]) -> float:
     return float(np.nanmedian(np.concatenate(shares)))
 
 
-CEILING_FLOOR = 0.3
-
-
 def _table(scores: dict[str, Any], n_subjects: int, n_images: int, draws: int) -> ScoreTable:
     rows = [
         ScoreRow(label, scores[method], note, control)
@@ -147,9 +138,10 @@ def _table(scores: dict[str, Any], n_subjects: int, n_images: int, draws: int) -
         if method in scores
     ]
     caption = (
-        f"Means over {n_subjects} subjects of {n_images} test images, with 95 % bootstrap intervals "
-        f"({draws} draws over images). Early and late features: EfficientNet-Lite0 with ImageNet "
-        "weights, which neither the simulation nor the decoder uses. CLIP: the decoder's own image model, a kinder judge."
+        f"Means over {n_subjects} subjects of {n_images} test images, with 95 % bootstrap "
+        f"intervals ({draws} draws over images). Early and late: EfficientNet-Lite0 with ImageNet "
+        "weights, which neither the simulation nor the decoder uses. CLIP: the decoder's own "
+        "image model, a kinder judge."
     )
     return ScoreTable(rows, caption=caption)
 
@@ -162,8 +154,8 @@ def _figures(run: RunFolder, accuracy: dict[str, dict[str, np.ndarray]]) -> list
     figures = [
         Figure(
             f"Functional clusters, {name}",
-            f"Each voxel of {name} in the colour of its cluster; the {clusters.n_clusters} clusters "
-            "are shared by all subjects and know nothing of anatomy.",
+            f"Each voxel of {name} in the colour of its cluster. The {clusters.n_clusters} "
+            "clusters are shared by all subjects and know nothing of anatomy.",
             plot_clusters(subjects[name], clusters.labels_of(name)),
         )
         for name in (first, second)
@@ -232,6 +224,6 @@ def _limits(simulated: bool) -> list[str]:
     if simulated:
         limits.insert(
             0,
-            "The scans are simulated and the models tiny: the scores say nothing about real brains.",
+            "The scans are simulated, the models tiny: the scores say nothing about real brains.",
         )
     return limits
