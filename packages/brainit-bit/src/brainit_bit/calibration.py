@@ -58,7 +58,9 @@ class LevelCalibration:
             raise ValueError(
                 f"predicted {tuple(predicted.shape)} and target {tuple(target.shape)} must be {expected}"
             )
-        pairs = zip(predicted.split(self.level_sizes, 1), target.split(self.level_sizes, 1), strict=True)
+        pairs = zip(
+            predicted.split(self.level_sizes, 1), target.split(self.level_sizes, 1), strict=True
+        )
         for level, (x_BTD, y_BTD) in enumerate(pairs):
             x = x_BTD.reshape(-1, self.dim)
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)
@@ -70,7 +72,9 @@ class LevelCalibration:
         scale = self._gram.diagonal(dim1=1, dim2=2)[:, :-1].mean(1)
         ridge = torch.eye(self.dim + 1, dtype=torch.float64)
         ridge[-1, -1] = 0
-        solution = torch.linalg.solve(self._gram + RIDGE * scale[:, None, None] * ridge, self._cross)
+        solution = torch.linalg.solve(
+            self._gram + RIDGE * scale[:, None, None] * ridge, self._cross
+        )
         weight, bias = solution[:, :-1].float().contiguous(), solution[:, -1].float().contiguous()
         return LevelCalibration(self.level_sizes, self.dim, weight, bias)
 
@@ -81,7 +85,9 @@ class LevelCalibration:
             ValueError: The calibration has not been solved.
         """
         if self.weight is None or self.bias is None:
-            raise ValueError("this calibration has not been fitted: call update() and solve() first")
+            raise ValueError(
+                "this calibration has not been fitted: call update() and solve() first"
+            )
         levels = predicted.split(self.level_sizes, 1)
         mapped = [x @ w + b for x, w, b in zip(levels, self.weight, self.bias, strict=True)]
         return torch.cat(mapped, 1)
@@ -89,7 +95,9 @@ class LevelCalibration:
     def save(self, path: Path) -> None:
         """Write the map as safetensors."""
         if self.weight is None or self.bias is None:
-            raise ValueError("this calibration has not been fitted: call update() and solve() first")
+            raise ValueError(
+                "this calibration has not been fitted: call update() and solve() first"
+            )
         sizes = torch.tensor(self.level_sizes)
         temporary = path.with_name(f".{path.name}.tmp")
         save_file({"weight": self.weight, "bias": self.bias, "level_sizes": sizes}, temporary)
@@ -99,5 +107,7 @@ class LevelCalibration:
     def load(cls, path: Path) -> LevelCalibration:
         """Read what `save` wrote."""
         with safe_open(path, framework="pt") as file:
-            weight, bias, sizes = (file.get_tensor(name) for name in ("weight", "bias", "level_sizes"))
+            weight, bias, sizes = (
+                file.get_tensor(name) for name in ("weight", "bias", "level_sizes")
+            )
         return cls(sizes.tolist(), weight.shape[-1], weight, bias)

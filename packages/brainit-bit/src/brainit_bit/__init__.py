@@ -1,0 +1,24 @@
+"""Brain Interaction Transformer (BIT): fMRI voxels to localised image features.
+
+Source: Brain-IT (arXiv 2510.25976).
+"""
+
+from __future__ import annotations
+
+from brainit_bit.__about__ import __version__
+from brainit_bit.adaptation import freeze_for_adaptation
+from brainit_bit.losses import info_nce, multi_scale_info_nce
+from brainit_bit.model import BITConfig, BITOutput, BrainInteractionTransformer
+from brainit_bit.sampling import draw_queries, draw_voxels
+
+__all__ = [
+    "BITConfig",
+    "BITOutput",
+    "BrainInteractionTransformer",
+    "__version__",
+    "draw_queries",
+    "draw_voxels",
+    "freeze_for_adaptation",
+    "info_nce",
+    "multi_scale_info_nce",
+]

@@ -1,0 +1,1 @@
+"""Operations with a readable reference beside each fast form: one folder an operation."""
