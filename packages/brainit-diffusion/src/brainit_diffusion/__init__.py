@@ -1,0 +1,65 @@
+"""Images from predicted CLIP patch tokens and a coarse image, by unCLIP diffusion.
+
+The semantic branch and the fusion of Brain-IT (arXiv 2510.25976). Names are imported on first use,
+because diffusers and open_clip take seconds to import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from brainit_diffusion.__about__ import __version__
+
+if TYPE_CHECKING:
+    from brainit_diffusion.clip_tokens import ClipTokens
+    from brainit_diffusion.fusion import Fusion, fuse
+    from brainit_diffusion.objective import epsilon_loss, vector_condition
+    from brainit_diffusion.refine import load_refiner, refine_images
+    from brainit_diffusion.sampler import draw_start, sample
+    from brainit_diffusion.schedule import euler_scheduler, euler_timesteps, sigma_table
+    from brainit_diffusion.unclip import UnCLIP
+    from brainit_diffusion.unet import added_conditions, unclip_unet_config
+
+_HOMES = {
+    "ClipTokens": "clip_tokens",
+    "Fusion": "fusion",
+    "UnCLIP": "unclip",
+    "added_conditions": "unet",
+    "draw_start": "sampler",
+    "epsilon_loss": "objective",
+    "euler_scheduler": "schedule",
+    "euler_timesteps": "schedule",
+    "fuse": "fusion",
+    "load_refiner": "refine",
+    "refine_images": "refine",
+    "sample": "sampler",
+    "sigma_table": "schedule",
+    "unclip_unet_config": "unet",
+    "vector_condition": "objective",
+}
+
+__all__ = [
+    "ClipTokens",
+    "Fusion",
+    "UnCLIP",
+    "__version__",
+    "added_conditions",
+    "draw_start",
+    "epsilon_loss",
+    "euler_scheduler",
+    "euler_timesteps",
+    "fuse",
+    "load_refiner",
+    "refine_images",
+    "sample",
+    "sigma_table",
+    "unclip_unet_config",
+    "vector_condition",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,101 @@
+"""The training objective of the unCLIP UNet: the noise in a noisy latent, given CLIP tokens."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from brainit_diffusion.schedule import sigma_table
+from brainit_diffusion.unet import added_conditions
+
+
+def vector_condition(
+    batch: int,
+    original_size: tuple[int, int],
+    crop: tuple[int, int] = (0, 0),
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The vector condition of a batch: SDXL's size and crop conditioning (arXiv 2307.01952).
+
+    Args:
+        batch: Number of images, B.
+        original_size: Height and width in pixels before any resizing.
+        crop: Top and left of the crop in pixels.
+        device: Where to put it.
+
+    Returns:
+        Height, width, top, left [B, 4] float32.
+    """
+    return torch.tensor([*original_size, *crop], dtype=torch.float32, device=device).repeat(
+        batch, 1
+    )
+
+
+def epsilon_loss(
+    unet: Any,
+    latents: Tensor,
+    tokens: Tensor,
+    time_ids: Tensor,
+    generator: torch.Generator,
+    noise_offset: float = 0.04,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Mean squared error of the predicted noise at one random timestep per image.
+
+    The noise has an offset, `normal + noise_offset * normal per image and channel`, and the network
+    must predict the noise with its offset. For classifier-free guidance the tokens of some images
+    are replaced by random-normal ones. Gradients flow to the UNet and to `tokens` (the second stage
+    of Brain-IT, arXiv 2510.25976).
+
+    Args:
+        unet: `UNet2DConditionModel` with the "text_time" condition, or what is called like one.
+        latents: Clean latents times the VAE's scaling factor [B, C, h, w].
+        tokens: CLIP tokens [B, T, W].
+        time_ids: Vector condition [B, 4].
+        generator: All randomness comes from it, drawn on its own device.
+        noise_offset: Standard deviation of the offset.
+        dropout: Probability that an image's tokens are replaced.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: If the batches differ in length.
+    """
+    batch = len(latents)
+    if len(tokens) != batch or time_ids.shape != (batch, 4):
+        raise ValueError(
+            f"epsilon_loss: {batch} latents, tokens {tuple(tokens.shape)} and time_ids "
+            f"{tuple(time_ids.shape)}; expected [{batch}, T, W] and [{batch}, 4]"
+        )
+    noise = _normal(latents.shape, generator, latents)
+    noise = noise + noise_offset * _normal(latents.shape[:2], generator, latents)[..., None, None]
+    sigmas = sigma_table()
+    steps = torch.randint(len(sigmas), (batch,), generator=generator, device=generator.device)
+    sigma = sigmas[steps.cpu()].to(latents)[:, None, None, None]
+    if dropout:
+        tokens = _drop(tokens, dropout, generator)
+    noisy = (latents + sigma * noise) / torch.sqrt(1 + sigma**2)
+    predicted = unet(
+        noisy,
+        steps.to(latents.device),
+        encoder_hidden_states=tokens,
+        added_cond_kwargs=added_conditions(time_ids),
+        return_dict=False,
+    )[0]
+    return F.mse_loss(cast(Tensor, predicted).float(), noise.float())
+
+
+def _drop(tokens: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Replace the tokens of each image by random-normal ones with some probability."""
+    dropped = torch.rand(len(tokens), generator=generator, device=generator.device) < probability
+    return torch.where(
+        dropped[:, None, None].to(tokens.device), _normal(tokens.shape, generator, tokens), tokens
+    )
+
+
+def _normal(shape: torch.Size, generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device).to(like)

@@ -1,0 +1,55 @@
+"""The noise schedule: SDXL's discretised DDPM schedule, seen as sigmas for Euler's method.
+
+The numbers are diffusers' own; this module only picks the steps. A noisy latent is written in the
+variance-exploding form, `latent + sigma * noise`; the network sees it over `sqrt(1 + sigma^2)`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers import EulerDiscreteScheduler
+from torch import Tensor
+
+TRAIN_STEPS = 1000
+"""Number of noise levels that the UNet was trained on."""
+
+
+def euler_timesteps(steps: int) -> list[int]:
+    """Timesteps of a sampling: `linspace(999, 0, steps, endpoint=False)`, truncated to integers.
+
+    Args:
+        steps: Number of Euler steps, 1 to 1,000.
+
+    Returns:
+        Descending timesteps, from 999.
+
+    Raises:
+        ValueError: If `steps` is out of range.
+    """
+    if not 1 <= steps <= TRAIN_STEPS:
+        raise ValueError(f"steps: expected 1 to {TRAIN_STEPS}, got {steps}")
+    return [int(t) for t in np.linspace(TRAIN_STEPS - 1, 0, steps, endpoint=False)]
+
+
+def euler_scheduler() -> EulerDiscreteScheduler:
+    """Diffusers' Euler scheduler over SDXL's noise schedule (scaled-linear betas 0.00085 to 0.012).
+
+    Its sigmas at `euler_timesteps` are `sqrt((1 - a) / a)` and a final 0, its start noise has the
+    standard deviation `sqrt(1 + sigma_0^2)`, so that the network's first input has unit variance.
+    """
+    # "leading" only says how start noise is scaled here: the timesteps are always given.
+    scheduler: EulerDiscreteScheduler = EulerDiscreteScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="leading",
+    )
+    return scheduler
+
+
+def sigma_table() -> Tensor:
+    """Sigma of every training timestep, ascending [1000] float32 (0.029 to 14.6)."""
+    kept = euler_scheduler().alphas_cumprod
+    return torch.sqrt((1 - kept) / kept)
