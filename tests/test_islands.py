@@ -150,7 +150,8 @@ def normalised(requirement: str) -> str:
 def distributions() -> dict[str, set[str]]:
     """Import name -> the installed distributions that provide it."""
     found = packages_distributions()
-    return {name: {normalised(owner) for owner in owners} for name, owners in found.items()}
+    owners = {name: {normalised(owner) for owner in owners} for name, owners in found.items()}
+    return owners | {member.module: {member.name} for member in MEMBERS}
 
 
 def distributions_of_extras(member: Member) -> set[str]:
@@ -166,12 +167,12 @@ def test_every_import_is_declared(member: Member):
     extras = member.project.get("optional-dependencies", {}).values()
     groups = [member.project.get("dependencies", []), *extras]
     declared = {normalised(requirement) for group in groups for requirement in group}
-    undeclared = {}
-    for path in member.python_files():
-        for name in set(imported(ast.parse(path.read_text()))):
-            if name in sys.stdlib_module_names or name in {member.module, "__future__"}:
-                continue
-            owners = distributions().get(name, set()) | {BROUGHT_BY.get(name, "")}
-            if not owners & declared:
-                undeclared.setdefault(name, []).append(str(path.relative_to(ROOT)))
-    assert undeclared == {}
+    undeclared = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in member.python_files()
+        for name in sorted(set(imported(ast.parse(path.read_text()))))
+        if name not in sys.stdlib_module_names
+        and name != member.module
+        and not declared & (distributions().get(name, set()) | {BROUGHT_BY.get(name, "")})
+    ]
+    assert not undeclared, "\n".join(undeclared)
