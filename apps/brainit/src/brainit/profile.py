@@ -120,13 +120,19 @@ class Coarse:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """unCLIP sampling and the fusion of both branches (start step as the share it leaves out)."""
+    """unCLIP sampling, fusion and refinement.
+
+    The fused image starts from the noised coarse image at `fused_start_step` of `steps`. With a
+    refiner among the models, `refine_last_steps` of `refine_steps` then run on it.
+    """
 
     steps: int
     fused_start_step: int
     guidance_scale: float
     noise_offset: float
     contrast: float
+    refine_steps: int
+    refine_last_steps: int
     batch_size: int
     precision: str
 

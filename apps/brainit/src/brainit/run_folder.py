@@ -13,12 +13,12 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from brainit.__about__ import __version__
 from brainit.profile import Profile, dump_profile, load_profile
@@ -124,9 +124,7 @@ class RunFolder:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path that takes the place of `path` only when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         yield temporary
         os.replace(temporary, path)

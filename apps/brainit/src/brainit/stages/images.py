@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from brainit_diffusion.fusion import Refiner, fuse
+from brainit_diffusion.refine import load_refiner, refine_images
+from brainit_diffusion.unclip import UnCLIP
 from torch.nn import functional
 
 from brainit.models import resolve
-from brainit.profile import Image
+from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_float, as_uint8, read_arrays, write_arrays
-from brainit_diffusion.unclip import UnCLIP
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,45 +27,50 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     model = decoding.load(run.output("semantic", "model"))
     coarse = read_arrays(run.output("coarse", "coarse"))
     ridge = read_arrays(run.output("baseline", "ridge"))
+    options, fusing = _options(run.profile), _fusing(run.profile)
     arrays = {}
     for name, trial in test_set.load(run).items():
-        seeds = [run.profile.seed + int(image) for image in trial.image_id]
+        options["seeds"] = [run.profile.seed + int(image) for image in trial.image_id]
+        size = tuple(trial.images.shape[1:3])
+        resized = partial(functional.interpolate, size=size, mode="bicubic", antialias=True)
         with torch.inference_mode():
             tokens = model(trial.activations, name).features
-        size = tuple(trial.images.shape[1:3])
-        ridge_coarse = functional.interpolate(
-            torch.from_numpy(ridge[name]["coarse"]), size, mode="bicubic", antialias=True
-        ).clamp(0, 1)
-        low_level = as_float(coarse[name]["coarse"])
-        ridge_tokens = torch.from_numpy(ridge[name]["tokens"])
+        ridge_tokens, ridge_coarse = (
+            torch.from_numpy(ridge[name][kind]) for kind in ("tokens", "coarse")
+        )
         made = {
-            "semantic": _sample(unclip, run.profile.image, tokens, None, seeds),
-            "fused": _sample(unclip, run.profile.image, tokens, low_level, seeds),
-            "ridge": _sample(unclip, run.profile.image, ridge_tokens, ridge_coarse, seeds),
-            "coarse": low_level,
-            "ridge_coarse": ridge_coarse,
+            "coarse": as_float(coarse[name]["coarse"]),
+            "ridge_coarse": resized(ridge_coarse).clamp(0, 1),
+            "semantic": unclip.generate(tokens, **options),
         }
-        resized = {
-            kind: functional.interpolate(m, size, mode="bicubic", antialias=True)
-            for kind, m in made.items()
-        }
+        made["fused"] = fuse(unclip, tokens, made["coarse"], **options, **fusing).images
+        made["ridge"] = fuse(unclip, ridge_tokens, made["ridge_coarse"], **options, **fusing).images
         arrays[name] = {"image_id": trial.image_id, "seen": trial.images}
-        arrays[name] |= {kind: as_uint8(image) for kind, image in resized.items()}
+        arrays[name] |= {kind: as_uint8(resized(images)) for kind, images in made.items()}
     return {"reconstructions": write_arrays(run.path / "reconstructions.h5", arrays)}
 
 
-def _sample(
-    unclip: UnCLIP, settings: Image, tokens: Tensor, coarse: Tensor | None, seeds: list[int]
-) -> Tensor:
-    return unclip.generate(
-        tokens,
-        coarse=coarse,
-        start_step=settings.fused_start_step if coarse is not None else 0,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        noise_offset=settings.noise_offset,
-        contrast=settings.contrast,
-        seeds=seeds,
-        batch_size=settings.batch_size,
-        dtype=PRECISIONS[settings.precision],
-    )
+def _options(profile: Profile) -> dict[str, Any]:
+    settings = profile.image
+    return {
+        "steps": settings.steps,
+        "guidance_scale": settings.guidance_scale,
+        "noise_offset": settings.noise_offset,
+        "contrast": settings.contrast,
+        "batch_size": settings.batch_size,
+        "dtype": PRECISIONS[settings.precision],
+        "progress": True,
+    }
+
+
+def _fusing(profile: Profile) -> dict[str, Any]:
+    settings = profile.image
+    refiner: Refiner | None = None
+    if profile.models.refiner:
+        refiner = partial(
+            refine_images,
+            load_refiner(profile.models.refiner),
+            steps=settings.refine_steps,
+            last_steps=settings.refine_last_steps,
+        )
+    return {"start_step": settings.fused_start_step, "refiner": refiner}

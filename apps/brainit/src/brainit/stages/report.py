@@ -38,6 +38,7 @@ METHODS = {
 }
 RANKED_BY = "two_way_late"
 CEILING_FLOOR = 0.3
+ROWS = 9
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
@@ -80,7 +81,9 @@ def _gallery(
 ) -> Gallery:
     keys = list(score)
     rows = []
-    for index, label in choose_rows(list(score.values()), n_rows=9):
+    for index, label in choose_rows(
+        list(score.values()), min(ROWS, len(score) - 1 + len(score) % 2)
+    ):
         subject, image = keys[index]
         place = int(np.flatnonzero(images[subject]["image_id"] == image)[0])
         pictures = {kind: images[subject][kind][place] for kind in KINDS}
