@@ -46,6 +46,17 @@ class InversionConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = 1
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for settings out of range."""
+        if min(self.steps, self.batch_size, self.image_size) < 1 or self.lr <= 0:
+            raise ValueError("image_size, steps, lr and batch_size: expected values above zero")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay: expected [0, 1), got {self.average_decay}")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule: expected constant or cosine, got {self.schedule!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision: expected float32 or bfloat16, got {self.precision!r}")
+
     @classmethod
     def reference(cls) -> InversionConfig:
         """The published settings; about half an hour an image on two CPU cores."""
@@ -139,7 +150,7 @@ def _invert_chunk(
         loss.sum().backward()
         optimiser.step()
         losses.append(loss.detach())
-        average = decay * average + (1 - decay) * images.detach().float()
+        average = decay * average + (1 - decay) * images.detach()
         bar.update(len(seeds))
     return average / (1 - decay**config.steps), torch.stack(losses)
 

@@ -65,7 +65,8 @@ class SkipNetwork(nn.Module):
         if any(side % step or side < 2 * step for side in noise.shape[2:]):
             sides = list(noise.shape[2:])
             raise ValueError(f"image size {sides}: expected multiples of {step} from {2 * step} up")
-        return torch.sigmoid(self.output(self.body(noise)))
+        images: Tensor = self.output(self.body(noise))
+        return torch.sigmoid(images.to(noise.dtype))
 
 
 class StackedConv2d(nn.Module):

@@ -1,0 +1,150 @@
+"""Inversion: the objective, the average, independence of images, recovery, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from brainit_dip import InversionConfig, SkipConfig, SkipNetwork, VGGFeatures, invert
+
+SMALL = InversionConfig(
+    image_size=32,
+    network=SkipConfig(8, (16, 16), (16, 16), (4, 4)),
+    steps=4,
+    lr=1e-2,
+    average_decay=0.5,
+    batch_size=3,
+)
+
+
+def test_reference_preset_holds_the_published_numbers() -> None:
+    config = InversionConfig.reference()
+    assert (config.image_size, config.steps, config.lr, config.schedule) == (
+        224,
+        1800,
+        1e-3,
+        "constant",
+    )
+    assert (config.noise, config.jitter, config.average_decay) == (0.1, 1 / 30, 0.99)
+    assert config.network == SkipConfig(32, (128,) * 3, (128,) * 3, (2,) * 3)
+    assert config.level_weights is None
+    assert config.precision == "float32"
+
+
+def test_loss_is_the_mean_over_levels_of_the_mse(vgg: VGGFeatures, images: Tensor) -> None:
+    vgg = vgg.double()
+    maps = vgg(images.double())
+    result = invert(maps, vgg, replace(SMALL, jitter=0.0), [5, 6, 7])
+    for i, seed in enumerate([5, 6, 7]):
+        generator = torch.Generator().manual_seed(seed)
+        network = SkipNetwork(SMALL.network, [generator]).double()
+        noise = torch.rand(1, 8, 32, 32, generator=generator).double() * SMALL.noise
+        found = vgg(network(noise))
+        errors = [
+            torch.nn.functional.mse_loss(a[0], m[i]) for a, m in zip(found, maps, strict=True)
+        ]
+        torch.testing.assert_close(result.loss[0, i], sum(errors) / 4, rtol=1e-9, atol=0)
+
+
+def test_an_image_does_not_depend_on_its_batch(vgg: VGGFeatures, images: Tensor) -> None:
+    vgg = vgg.double()
+    maps, seeds = vgg(images.double()), [3, 1, 2]
+    together = invert(maps, vgg, replace(SMALL, steps=8), seeds)
+    chunked = invert(maps, vgg, replace(SMALL, steps=8, batch_size=2), seeds)
+    assert together.images.shape == (3, 3, 32, 32)
+    assert together.loss.shape == (8, 3)
+    for i in range(3):
+        alone = invert([m[i : i + 1] for m in maps], vgg, replace(SMALL, steps=8), seeds[i : i + 1])
+        for result in (together, chunked):
+            # float64 rounding, grown by 8 Adam steps; images of other seeds differ by 0.1.
+            torch.testing.assert_close(result.images[i], alone.images[0], rtol=0, atol=1e-6)
+            torch.testing.assert_close(result.loss[:, i], alone.loss[:, 0], rtol=1e-6, atol=0)
+
+
+def test_seeds_decide(vgg: VGGFeatures, images: Tensor) -> None:
+    maps = [m[:1].repeat(2, 1, 1, 1) for m in vgg(images)]
+    first, second = invert(maps, vgg, SMALL, [0, 1]), invert(maps, vgg, SMALL, [0, 1])
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.loss, second.loss)
+    assert (first.images[0] - first.images[1]).abs().mean() > 0.01
+
+
+def test_answer_is_the_bias_corrected_running_average(vgg: VGGFeatures, images: Tensor) -> None:
+    vgg = vgg.double()
+    maps = vgg(images.double())
+
+    def answer(steps: int, decay: float) -> Tensor:
+        config = replace(SMALL, steps=steps, average_decay=decay)
+        return invert(maps, vgg, config, [0, 1, 2]).images
+
+    one, two, three = (answer(steps, 0.0) for steps in (1, 2, 3))
+    expected = (0.9**2 * one + 0.9 * two + three) / (0.9**2 + 0.9 + 1)
+    torch.testing.assert_close(answer(3, 0.9), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_true_features_lead_to_the_image(vgg: VGGFeatures, images: Tensor) -> None:
+    config = replace(SMALL, steps=120, schedule="cosine", average_decay=0.9)
+    result = invert(vgg(images), vgg, config, [0, 1, 2])
+    assert result.images.dtype == torch.float32
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+    assert (result.loss[-1] < 0.25 * result.loss[0]).all()
+    found, true = result.images.flatten(1), images.flatten(1)
+    correlation = torch.corrcoef(torch.cat([found, true]))[:3, 3:]
+    assert (correlation.argmax(1) == torch.arange(3)).all()
+    assert correlation.diagonal().min() > 0.5
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_flat_images(vgg: VGGFeatures, value: float) -> None:
+    result = invert(vgg(torch.full((1, 3, 32, 32), value)), vgg, replace(SMALL, steps=60), [0])
+    assert result.images.isfinite().all()
+    assert result.loss[-1, 0] < 0.5 * result.loss[0, 0]
+
+
+def test_bfloat16_follows_float32(vgg: VGGFeatures, images: Tensor) -> None:
+    maps = vgg(images)
+    exact = invert(maps, vgg, replace(SMALL, steps=1), [0, 1, 2])
+    rough = invert(maps, vgg, replace(SMALL, steps=1, precision="bfloat16"), [0, 1, 2])
+    assert rough.images.dtype == rough.loss.dtype == torch.float32
+    # 2^-9 a rounding, some 20 layers of random signs and a last sigmoid of slope 1/4.
+    torch.testing.assert_close(rough.images, exact.images, rtol=0, atol=20 * 2**-9)
+    torch.testing.assert_close(rough.loss, exact.loss, rtol=0.05, atol=0)
+    assert not torch.equal(rough.images, exact.images)
+
+
+def test_level_weights(vgg: VGGFeatures, images: Tensor) -> None:
+    maps = vgg(images)
+    mean = invert(maps, vgg, SMALL, [0, 1, 2])
+    equal = invert(maps, vgg, replace(SMALL, level_weights=(3.0,) * 4), [0, 1, 2])
+    torch.testing.assert_close(mean.loss[0], equal.loss[0], rtol=1e-5, atol=0)
+    ones = torch.eye(4).tolist()
+    alone = [invert(maps, vgg, replace(SMALL, level_weights=tuple(w)), [0, 1, 2]) for w in ones]
+    torch.testing.assert_close(
+        mean.loss[0], torch.stack([a.loss[0] for a in alone]).mean(0), rtol=1e-5, atol=0
+    )
+
+
+def test_bad_targets_are_refused(vgg: VGGFeatures, images: Tensor) -> None:
+    maps = vgg(images)
+    with pytest.raises(ValueError, match=r"maps: expected .* for 2 seeds"):
+        invert(maps, vgg, SMALL, [0, 1])
+    with pytest.raises(ValueError, match="maps: expected"):
+        invert(maps[:3], vgg, SMALL, [0, 1, 2])
+    with pytest.raises(ValueError, match="level_weights: expected 4, got 2"):
+        invert(maps, vgg, replace(SMALL, level_weights=(1.0, 1.0)), [0, 1, 2])
+    maps[2][1, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="maps: level 3 holds NaN"):
+        invert(maps, vgg, SMALL, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 0}, {"lr": 0.0}, {"average_decay": 1.0}, {"schedule": "x"}, {"precision": "half"}],
+)
+def test_bad_settings_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        replace(SMALL, **change)

@@ -1,0 +1,120 @@
+"""VGGFeatures against torchvision's own network, and loading."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from brainit_dip import VGGFeatures, load_vgg
+from brainit_dip import vgg as vgg_module
+
+
+def official(seed: int) -> SimpleNamespace:
+    """The `features` of torchvision's VGG16-BN with random weights and statistics."""
+    torch.manual_seed(seed)
+    features = make_layers(cfgs["D"], batch_norm=True)
+    for layer in features:
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.2, 0.2)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+    return SimpleNamespace(features=features.eval())
+
+
+@torch.no_grad()
+def test_vgg16_gives_torchvisions_activations_at_published_taps_and_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = official(0)
+    monkeypatch.setattr(vgg_module, "get_model", lambda name, weights: model)
+    images = torch.rand(1, 3, 112, 112)
+    maps = load_vgg("vgg16_bn")(images)
+
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    x = (images - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    expected = []
+    for index, layer in enumerate(model.features):
+        x = layer(x)
+        if index in (5, 12, 22, 32, 42):
+            expected.append(x)
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (64, 112, 112),
+        (128, 56, 56),
+        (256, 28, 28),
+        (512, 14, 14),
+        (512, 7, 7),
+    ]
+    for found, wanted in zip(maps, expected, strict=True):
+        # Folding rounds each of 13 layers once more: 13 * 2^-24 of the largest value; 10x room.
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+
+
+@torch.no_grad()
+def test_freezing_changes_no_map(trainable_vgg: VGGFeatures, images: Tensor) -> None:
+    vgg = trainable_vgg.double()
+    before = vgg(images.double())
+    after = copy.deepcopy(vgg).freeze()(images.double())
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)  # float64, 8 layers
+
+
+def test_frozen_network_passes_gradients_to_images_alone(vgg: VGGFeatures, images: Tensor) -> None:
+    assert not any(p.requires_grad for p in vgg.parameters())
+    x = images.requires_grad_()
+    sum(m.sum() for m in vgg(x)).backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_other_sizes_are_resized_first(vgg: VGGFeatures) -> None:
+    images = torch.rand(2, 3, 50, 41)
+    small = torch.nn.functional.interpolate(images, (32, 32), mode="bicubic", antialias=True)
+    for a, b in zip(vgg(images), vgg(small), strict=True):
+        assert torch.equal(a, b)
+    assert [tuple(m.shape[1:]) for m in vgg(images)] == vgg.map_shapes()
+
+
+def write(folder: Path, model: VGGFeatures, **changes: object) -> Path:
+    config = {
+        "architecture": "vgg16_bn",
+        "channels": [[8, 8], [12, 12], [16, 16, 16], [16]],
+        "image_size": 32,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    tensors = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    save_file(tensors | {"head.weight": torch.zeros(2, 16)}, folder / "model.safetensors")
+    return folder
+
+
+@torch.no_grad()
+def test_folder_round_trip(tmp_path: Path, trainable_vgg: VGGFeatures, images: Tensor) -> None:
+    loaded = load_vgg(write(tmp_path, trainable_vgg))
+    normalised = (images - 0.5) / 0.25 * trainable_vgg.std + trainable_vgg.mean
+    for a, b in zip(loaded(images), trainable_vgg(normalised), strict=True):
+        assert a.dtype == torch.float32
+        # Weights were stored in float16: relative 2^-11 in each of 8 layers.
+        torch.testing.assert_close(a, b, rtol=0, atol=8 * 2**-11 * float(b.abs().max()))
+
+
+def test_wrong_folders_are_named(tmp_path: Path, trainable_vgg: VGGFeatures) -> None:
+    with pytest.raises(FileNotFoundError, match=r"config.json: no such file"):
+        load_vgg(tmp_path)
+    with pytest.raises(ValueError, match=r"model.safetensors: not this VGG"):
+        load_vgg(write(tmp_path, trainable_vgg, channels=[[8], [12]]))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="'channels' is missing"):
+        load_vgg(tmp_path)
+
+
+def test_wrong_images_are_refused(vgg: VGGFeatures) -> None:
+    with pytest.raises(ValueError, match=r"expected \[B, 3, H, W\]"):
+        vgg(torch.rand(3, 32, 32))
