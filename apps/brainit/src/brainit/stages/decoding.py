@@ -101,15 +101,7 @@ def build(
 ) -> BrainInteractionTransformer:
     """A fresh transformer with an embedding for every clustered voxel."""
     clusters = VoxelClusters.load(run.output("clusters", "clusters"))
-    config = BITConfig(
-        n_clusters=clusters.n_clusters,
-        dim=settings.dim,
-        n_heads=settings.heads,
-        n_rounds=settings.rounds,
-        mlp_ratio=settings.mlp_ratio,
-        n_query_tokens=n_tokens,
-        output_dim=width,
-    )
+    config = bit_config(settings, clusters.n_clusters, n_tokens, width)
     torch.manual_seed(run.profile.seed)
     model = BrainInteractionTransformer(config)
     generator = torch.Generator().manual_seed(run.profile.seed)
@@ -117,6 +109,19 @@ def build(
         labels = torch.from_numpy(clusters.labels_of(name).astype(np.int64))
         model.add_subject(name, labels, generator=generator)
     return model
+
+
+def bit_config(settings: Decoder, n_clusters: int, n_tokens: int, width: int) -> BITConfig:
+    """Sizes of a transformer: those of a profile, of the clusters and of the decoded features."""
+    return BITConfig(
+        n_clusters=n_clusters,
+        dim=settings.dim,
+        n_heads=settings.heads,
+        n_rounds=settings.rounds,
+        mlp_ratio=settings.mlp_ratio,
+        n_query_tokens=n_tokens,
+        output_dim=width,
+    )
 
 
 def load(folder: Path) -> BrainInteractionTransformer:

@@ -40,8 +40,18 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
 
 def build(run: RunFolder, dataset: BrainDataset) -> BrainEncoder:
     """A fresh encoder with an embedding table for every subject of the dataset."""
-    settings = run.profile.encoder
-    config = EncoderConfig(
+    config = encoder_config(run.profile.encoder)
+    torch.manual_seed(run.profile.seed)
+    encoder = BrainEncoder(config, load_backbone(resolve(run.profile.models.backbone)))
+    generator = torch.Generator().manual_seed(run.profile.seed)
+    for name in dataset.subjects:
+        encoder.add_subject(name, len(dataset.subject(name).vertex), generator=generator)
+    return encoder
+
+
+def encoder_config(settings: Encoder) -> EncoderConfig:
+    """Sizes of an encoder from a profile."""
+    return EncoderConfig(
         dim=settings.dim,
         channels=settings.channels,
         taps=settings.taps,
@@ -50,12 +60,6 @@ def build(run: RunFolder, dataset: BrainDataset) -> BrainEncoder:
         dropout=settings.dropout,
         mlp_ratio=settings.mlp_ratio,
     )
-    torch.manual_seed(run.profile.seed)
-    encoder = BrainEncoder(config, load_backbone(resolve(run.profile.models.backbone)))
-    generator = torch.Generator().manual_seed(run.profile.seed)
-    for name in dataset.subjects:
-        encoder.add_subject(name, len(dataset.subject(name).vertex), generator=generator)
-    return encoder
 
 
 def load(run: RunFolder) -> BrainEncoder:

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from brainit_diffusion.fusion import Refiner, fuse
-from brainit_diffusion.refine import load_refiner, refine_images
-from brainit_diffusion.unclip import UnCLIP
 from torch.nn import functional
 
 from brainit.models import resolve
@@ -17,6 +14,9 @@ from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_float, as_uint8, read_arrays, write_arrays
+from brainit_diffusion.fusion import Refiner, fuse
+from brainit_diffusion.refine import load_refiner, refine_images
+from brainit_diffusion.unclip import UnCLIP
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -79,11 +79,9 @@ def _per_image(run: RunFolder) -> dict[tuple[str, int], float]:
 def _gallery(
     images: dict[str, dict[str, np.ndarray]], score: dict[tuple[str, int], float]
 ) -> Gallery:
-    keys = list(score)
-    rows = []
-    for index, label in choose_rows(
-        list(score.values()), min(ROWS, len(score) - 1 + len(score) % 2)
-    ):
+    keys, rows = list(score), []
+    n_rows = min(ROWS, (len(keys) - 1) // 2 * 2 + 1)
+    for index, label in choose_rows(list(score.values()), n_rows):
         subject, image = keys[index]
         place = int(np.flatnonzero(images[subject]["image_id"] == image)[0])
         pictures = {kind: images[subject][kind][place] for kind in KINDS}
