@@ -1,0 +1,1 @@
+"""Sources of scans, and the dataset file that each of them becomes."""

@@ -1,0 +1,137 @@
+"""NSD's design: which image each trial showed, in 0-based ids, checked against the log.
+
+Everything 1-based in NSD's files (`masterordering`, `subjectim`, `sharedix`, `73KID`, `10KID`,
+subject and session numbers) becomes 0-based here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+from brainit_clusters._files import existing
+
+DESIGN = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
+_COLUMNS = ("SUBJECT", "SESSION", "73KID", "10KID")
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The experimental design, 0-based.
+
+    Attributes:
+        order: int64 [n_trials], which of its own images a subject sees at each trial.
+        images: int64 [n_subjects, n_own], NSD id of each of a subject's images.
+        shared: int64 [n_shared], NSD ids that every subject was to see, ascending.
+    """
+
+    order: NDArray[np.int64]
+    images: NDArray[np.int64]
+    shared: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """One subject's trials in the order they happened.
+
+    Attributes:
+        session: int64 [n_trials], 1-based as in NSD's file names, ascending without gaps.
+        image_id: int64 [n_trials], 0-based NSD ids.
+    """
+
+    session: NDArray[np.int64]
+    image_id: NDArray[np.int64]
+
+    @property
+    def n_sessions(self) -> int:
+        """Number of sessions."""
+        return int(self.session[-1])
+
+
+def read_design(root: Path) -> Design:
+    """Read `nsd_expdesign.mat` below an NSD root.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if a field is missing or the shared images are not everybody's first images.
+    """
+    path = existing(root / DESIGN, "NSD's experimental design")
+    try:
+        table = loadmat(path)
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise ValueError(f"{path}: not a readable MATLAB file ({error})") from error
+    fields = ("masterordering", "subjectim", "sharedix")
+    if missing := [name for name in fields if name not in table]:
+        raise ValueError(f"{path}: no field {missing[0]}")
+    order, images, shared = (table[name].astype(np.int64) - 1 for name in fields)
+    shared = np.sort(shared.ravel())
+    if order.min() < 0 or order.max() >= images.shape[1] or images.min() < 0:
+        raise ValueError(f"{path}: masterordering or subjectim is out of range; both are 1-based")
+    for subject, own in enumerate(images, start=1):
+        if not np.array_equal(np.sort(own[: len(shared)]), shared):
+            raise ValueError(f"{path}: sharedix is not the start of subjectim row {subject}")
+    return Design(order.ravel(), images, shared)
+
+
+def read_trials(root: Path, subject: int, design: Design) -> Trials:
+    """Read a subject's `responses.tsv` and check every trial of it against the design.
+
+    Args:
+        root: NSD root.
+        subject: 1-based subject number.
+        design: What `read_design` returned.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: at the first trial whose image, session or subject the design contradicts.
+    """
+    path = responses_path(root, subject)
+    table = _read_columns(existing(path, "a subject's trials"))
+    session = table["SESSION"]
+    n_trials = len(session)
+    if not 1 <= subject <= len(design.images):
+        raise ValueError(f"{path}: the design has subjects 1 to {len(design.images)} only")
+    if not 0 < n_trials <= len(design.order):
+        raise ValueError(f"{path}: {n_trials} trials, the design has {len(design.order)}")
+    _check(path, "SUBJECT", table["SUBJECT"], np.full(n_trials, subject))
+    steps = np.diff(session)
+    if session[0] != 1 or not np.isin(steps, (0, 1)).all():
+        raise ValueError(f"{path}: SESSION must count 1, 2, 3 ... in the order of the trials")
+    order = design.order[:n_trials]
+    image_id = design.images[subject - 1, order]
+    _check(path, "10KID", table["10KID"], order + 1)
+    _check(path, "73KID", table["73KID"], image_id + 1)
+    return Trials(session, image_id)
+
+
+def responses_path(root: Path, subject: int) -> Path:
+    """Where a subject's trials are logged."""
+    return root / f"nsddata/ppdata/subj{subject:02d}/behav/responses.tsv"
+
+
+def _read_columns(path: Path) -> dict[str, NDArray[np.int64]]:
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
+            raise ValueError(f"{path}: no column {min(missing)}")
+        rows = [[row[name] for name in _COLUMNS] for row in reader]
+    try:
+        values = np.array([[int(float(cell)) for cell in row] for row in rows], dtype=np.int64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: a cell of {_COLUMNS} is not a whole number ({error})") from error
+    return dict(zip(_COLUMNS, values.reshape(-1, len(_COLUMNS)).T, strict=True))
+
+
+def _check(path: Path, column: str, found: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
+    wrong = np.flatnonzero(found != expected)
+    if len(wrong):
+        trial = wrong[0]
+        raise ValueError(
+            f"{path}: trial {trial + 1}: {column} is {found[trial]}, "
+            f"the design says {expected[trial]}"
+        )

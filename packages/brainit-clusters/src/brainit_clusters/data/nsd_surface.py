@@ -1,0 +1,205 @@
+"""NSD's fsaverage files: masks, atlases, noise and betas of single trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from brainit_clusters._files import existing
+from brainit_clusters.data.nsd_design import Trials
+
+HEMISPHERES = ("lh", "rh")
+Normalisation = Literal["published", "leak-free"]
+_LABELS = Path("nsddata/freesurfer/fsaverage/label")
+_READ_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class HemisphereBetas:
+    """Averaged betas of one hemisphere.
+
+    Attributes:
+        betas: float32 [n_images, n_kept].
+        kept: bool [n_mask], mask vertices with a value in every trial and a variance in every
+            session.
+        n_nan: Mask vertices that were not finite in some trial.
+        n_constant: Finite mask vertices that did not vary in some session.
+    """
+
+    betas: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    n_nan: int
+    n_constant: int
+
+
+def load(path: Path, what: str) -> Any:
+    """Open an `.mgh` or `.mgz` file without reading its data.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is no such file.
+    """
+    existing(path, what)
+    try:
+        return nib.load(path)
+    except (ImageFileError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable surface file ({error})") from error
+
+
+def read_map(path: Path, what: str) -> NDArray[Any]:
+    """Read one value a vertex: [n_vertices].
+
+    Raises:
+        FileNotFoundError, ValueError: see `load`.
+    """
+    image = load(path, what)
+    if len(image.shape) > 3 and image.shape[3] != 1:
+        raise ValueError(f"{path}: {image.shape[3]} values a vertex, expected one")
+    return np.asarray(_read(image, path, ())).ravel()
+
+
+def read_mask(root: Path, name: str) -> tuple[NDArray[np.intp], ...]:
+    """Vertices of each hemisphere whose label in `?h.NAME.mgz` is above zero.
+
+    Above zero, not different from -1 or from 0: `nsdgeneral` codes -1, 0 and 1. The name
+    "algonauts-2023" means `nsdgeneral` or, where the file is there, `nsdgeneralRSC`.
+
+    Returns:
+        Ascending vertex numbers of the left and of the right hemisphere.
+
+    Raises:
+        FileNotFoundError: if there is no such label file.
+        ValueError: if the mask is empty.
+    """
+    names = ("nsdgeneral", "nsdgeneralRSC") if name == "algonauts-2023" else (name,)
+    vertices = []
+    for side in HEMISPHERES:
+        paths = [root / _LABELS / f"{side}.{part}.mgz" for part in names]
+        paths = paths[:1] + [path for path in paths[1:] if path.is_file()]
+        inside = [read_map(path, f"the mask {name!r}") > 0 for path in paths]
+        vertices.append(np.flatnonzero(np.any(inside, axis=0)))
+    if not sum(map(len, vertices)):
+        raise ValueError(f"{root / _LABELS}: mask {name!r} holds no vertex")
+    return tuple(vertices)
+
+
+def n_mesh_vertices(root: Path, mask: str) -> int:
+    """Vertices of a whole hemisphere of the mesh (163,842 on fsaverage)."""
+    name = "nsdgeneral" if mask == "algonauts-2023" else mask
+    return int(load(root / _LABELS / f"lh.{name}.mgz", f"the mask {mask!r}").shape[0])
+
+
+def read_atlases(
+    root: Path, vertices: Sequence[NDArray[np.intp]]
+) -> tuple[dict[str, NDArray[np.int32]], dict[str, dict[int, str]]]:
+    """Every atlas that has a label file for both hemispheres, at the given vertices.
+
+    Args:
+        root: NSD root.
+        vertices: Vertex numbers of the left and of the right hemisphere.
+
+    Returns:
+        name -> int32 [n_left + n_right] labels, and name -> label -> name from its `.ctab`.
+    """
+    labels, names = {}, {}
+    for path in sorted((root / _LABELS).glob("lh.*.mgz")):
+        name = path.name.removeprefix("lh.").removesuffix(".mgz")
+        paths = [root / _LABELS / f"{side}.{name}.mgz" for side in HEMISPHERES]
+        if not paths[1].is_file():
+            continue
+        parts = [read_map(p, name)[v] for p, v in zip(paths, vertices, strict=True)]
+        labels[name] = np.rint(np.concatenate(parts)).astype(np.int32)
+        names[name] = _read_colour_table(root / _LABELS / f"{name}.mgz.ctab")
+    return labels, names
+
+
+def _read_colour_table(path: Path) -> dict[int, str]:
+    if not path.is_file():
+        return {}
+    rows = (line.split() for line in path.read_text().splitlines() if not line.startswith("#"))
+    return {int(row[0]): row[1] for row in rows if len(row) >= 2}
+
+
+def average_repeats(
+    files: Sequence[Path],
+    vertices: NDArray[np.intp],
+    trials: Trials,
+    image_id: NDArray[np.int64],
+    train: NDArray[np.bool_],
+    normalisation: Normalisation,
+) -> HemisphereBetas:
+    """Stream one hemisphere's sessions: z-score each vertex in each session, average repeats.
+
+    Betas are percent signal change already and are not rescaled (only the integer files of other
+    NSD spaces hold 300 times the value). At any time one session of the mask is in memory, and
+    one sum an image.
+
+    Args:
+        files: One `.mgh` file a session.
+        vertices: [n_mask] vertices to read.
+        trials: The subject's trials.
+        image_id: [n_images] the subject's images, ascending; rows of the result.
+        train: bool [n_trials], trials of training images.
+        normalisation: "published": mean and standard deviation over all trials of the session;
+            "leak-free": over its training trials alone. The standard deviation divides by n.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file that is missing, broken or of wrong shape.
+    """
+    sums = np.zeros((len(image_id), len(vertices)), np.float32)
+    finite = np.ones(len(vertices), bool)
+    varies = np.ones(len(vertices), bool)
+    for session, path in enumerate(files, start=1):
+        now = np.flatnonzero(trials.session == session)
+        values = _read_session(path, vertices, len(now))
+        used = values[train[now]] if normalisation == "leak-free" else values
+        if not len(used):
+            raise ValueError(f"{path}: no training trial in this session to normalise by")
+        mean = used.mean(axis=0, dtype=np.float64)
+        std = used.std(axis=0, dtype=np.float64)
+        finite &= np.isfinite(values).all(axis=0)
+        # Values that differ by less than float32's own rounding do not vary.
+        varies &= ~(std <= np.finfo(np.float32).eps * np.abs(mean))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scale = (1 / std).astype(np.float32)
+            values -= mean.astype(np.float32)
+            values *= scale
+        for row, value in zip(np.searchsorted(image_id, trials.image_id[now]), values, strict=True):
+            sums[row] += value
+    kept = finite & varies
+    counts = np.bincount(np.searchsorted(image_id, trials.image_id), minlength=len(image_id))
+    betas = sums[:, kept]
+    betas /= counts[:, None]
+    return HemisphereBetas(betas, kept, int((~finite).sum()), int((finite & ~varies).sum()))
+
+
+def _read_session(path: Path, vertices: NDArray[np.intp], n_trials: int) -> NDArray[np.float32]:
+    """Masked betas of one session: float32 [n_trials, n_mask], read in slabs of trials."""
+    image = load(path, "betas of one session")
+    shape = tuple(image.shape)
+    if len(shape) < 4:
+        shape = (*shape, 1)
+    if shape[1:] != (1, 1, n_trials) or (len(vertices) and shape[0] <= vertices[-1]):
+        raise ValueError(f"{path}: shape {shape}, expected (n_vertices, 1, 1, {n_trials})")
+    values = np.empty((n_trials, len(vertices)), np.float32)
+    step = max(1, _READ_BYTES // (4 * shape[0]))
+    for start in range(0, n_trials, step):
+        stop = min(start + step, n_trials)
+        where = (slice(None), 0, 0, slice(start, stop)) if len(image.shape) > 3 else ()
+        slab = _read(image, path, where).reshape(shape[0], stop - start)
+        values[start:stop] = slab[vertices].T
+    return values
+
+
+def _read(image: Any, path: Path, where: tuple[Any, ...]) -> NDArray[Any]:
+    try:
+        return np.asarray(image.dataobj[where] if where else image.dataobj)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read whole ({error})") from error
