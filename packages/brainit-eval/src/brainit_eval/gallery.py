@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from brainit_eval.pictures import Picture, to_image
 
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _INK, _MUTED, _PAPER = "#1b2430", "#66717f", "#ffffff"
 
 
@@ -24,7 +26,7 @@ class GalleryRow:
         label: What stands at its left: ``best``, ``median`` ...
         images: Column name to picture: ``[3, H, W]`` in [0, 1] or uint8 ``[H, W, 3]``. A column
             that is missing stays empty.
-        note: Small print below the label: subject, image, score.
+        note: Small print below the label: subject, image, score; line breaks are kept.
     """
 
     label: str
@@ -113,18 +115,19 @@ def _label(share: float) -> str:
     fixed = {0.0: "best", 0.5: "median", 1.0: "worst"}
     if share in fixed:
         return fixed[share]
-    return f"top {share:.0%}" if share < 0.5 else f"bottom {1 - share:.0%}"
+    end = f"top {100 * share:.0f}" if share < 0.5 else f"bottom {100 - 100 * share:.0f}"
+    return f"{end} %"
 
 
 def _draw_sheet(gallery: Gallery, size: int, labels: bool) -> Image.Image:
     gap, header = max(6, size // 18), max(28, size // 4)
-    left = size if labels else 0
+    title = ImageFont.load_default(max(12, size // 9))
+    small = ImageFont.load_default(max(10, size // 12))
+    left = _label_width(gallery, title, small) + gap if labels else 0
     width = left + len(gallery.columns) * (size + gap) + gap
     height = header + len(gallery.rows) * (size + gap) + gap // 2
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    title = ImageFont.load_default(max(12, size // 9))
-    small = ImageFont.load_default(max(10, size // 12))
     for c, column in enumerate(gallery.columns):
         x = left + gap + c * (size + gap)
         draw.text((x + size / 2, header / 2), column, _INK, title, anchor="mm")
@@ -134,7 +137,14 @@ def _draw_sheet(gallery: Gallery, size: int, labels: bool) -> Image.Image:
                 tile = picture.resize((size, size), Image.Resampling.LANCZOS)
                 sheet.paste(tile, (x, header + r * (size + gap)))
     for r, row in enumerate(gallery.rows if labels else ()):
-        y = header + r * (size + gap) + size / 2
-        draw.text((left - gap, y - size / 14), row.label, _INK, title, anchor="rm")
-        draw.text((left - gap, y + size / 14), row.note, _MUTED, small, anchor="rm")
+        x, y = gap, header + r * (size + gap) + size / 2
+        draw.text((x, y), row.label, _INK, title, anchor="ld")
+        draw.multiline_text((x, y + size / 24), row.note, _MUTED, small)
     return sheet
+
+
+def _label_width(gallery: Gallery, title: _Font, small: _Font) -> int:
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    boxes = [draw.textbbox((0, 0), row.label, title) for row in gallery.rows]
+    boxes += [draw.multiline_textbbox((0, 0), row.note, small) for row in gallery.rows]
+    return math.ceil(max(box[2] for box in boxes))

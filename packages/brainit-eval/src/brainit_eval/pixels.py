@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from brainit_eval.checks import check_pairs
 
@@ -76,13 +75,25 @@ def _correlate(a: Tensor, b: Tensor) -> Tensor:
 
 def _grey(images: Tensor) -> Tensor:
     weights = images.new_tensor(_GREY).view(1, 3, 1, 1)
-    return (images * weights).sum(1, keepdim=True)
+    return (images * weights).sum(1)
 
 
 def _window_mean(planes: Tensor) -> Tensor:
+    """Gaussian means over all windows that fit in ``[..., H, W]``: ``[..., H-10, W-10]``.
+
+    A product with a banded matrix per axis: on a processor many times faster than a convolution
+    of one channel.
+    """
+    down, across = (_band(planes, side) for side in planes.shape[-2:])
+    return down @ planes @ across.T
+
+
+def _band(like: Tensor, side: int) -> Tensor:
     taps = [math.exp(-0.5 * (k / _SIGMA) ** 2) for k in range(-_RADIUS, _RADIUS + 1)]
-    kernel = planes.new_tensor([tap / sum(taps) for tap in taps])
-    return conv2d(conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+    band = like.new_zeros(side - 2 * _RADIUS, side)
+    for k, tap in enumerate(taps):
+        band.diagonal(k).fill_(tap / sum(taps))
+    return band
 
 
 def _ssim_grey(x: Tensor, y: Tensor) -> Tensor:

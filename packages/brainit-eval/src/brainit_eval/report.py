@@ -233,7 +233,9 @@ def _column(metric: Metric, rows: Sequence[ScoreRow]) -> _Column:
 
     return _Column(
         metric=metric,
-        chance="–" if metric.chance is None else _number(metric.chance, metric),
+        chance="–"
+        if metric.chance is None
+        else f"{(100 if metric.percent else 1) * metric.chance:g}",
         chance_at=None if metric.chance is None else place(metric.chance),
         cells=[cell(score, row) for score, row in zip(scores, rows, strict=True)],
     )
