@@ -13,9 +13,7 @@ def test_multinomial_form_equals_explicit_resampling() -> None:
     values = generator.normal(size=9)
     picks = generator.integers(0, 9, size=(200, 9))
     weights = np.stack([np.bincount(pick, minlength=9) for pick in picks]).astype(float)
-    explicit = [
-        np.mean([success[i, j] for i in pick for j in pick if i != j]) for pick in picks
-    ]
+    explicit = [np.mean([success[i, j] for i in pick for j in pick if i != j]) for pick in picks]
     np.testing.assert_allclose(bootstrap_two_way(success, weights), explicit, rtol=0, atol=1e-12)
     np.testing.assert_allclose(
         bootstrap_mean(values, weights), values[picks].mean(1), rtol=0, atol=1e-12

@@ -84,7 +84,9 @@ def test_nan_and_constant_features_count_as_failures(bad: float) -> None:
 def test_order_of_the_images_does_not_matter() -> None:
     pred, true = noisy(20, 30, 3.0)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(5))
-    np.testing.assert_array_equal(two_way(pred, true).ranks[order], two_way(pred[order], true[order]).ranks)
+    np.testing.assert_array_equal(
+        two_way(pred, true).ranks[order], two_way(pred[order], true[order]).ranks
+    )
 
 
 def test_n_way_equals_counting_all_subsets() -> None:

@@ -15,7 +15,9 @@ def test_import_is_light() -> None:
         "import sys, brainit_eval; "
         f"print([name for name in {HEAVY} if name in sys.modules], brainit_eval.__version__)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == ["[]", brainit_eval.__version__]
 
 

@@ -97,7 +97,6 @@ def test_the_policy_forbids_all_but_pictures_and_styles(source) -> None:
 
 def test_every_text_is_escaped(source) -> None:
     page = Page(source)
-    # title, h1, subtitle, headline 3, gallery 5 + alt texts, caption, note, figure 2, settings 4 ...
     assert page.text.count(EVIL) >= 18
     assert "<script" not in source
     assert page.named("b")  # our own markup stands

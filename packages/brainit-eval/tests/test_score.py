@@ -128,6 +128,6 @@ def test_wrong_inputs_give_one_clear_line(truth, images) -> None:
     with pytest.raises(ValueError, match="images of subj02: expected the truth's shape"):
         scorer.score({"subj01": images["subj01"], "subj02": images["subj02"][:5]})
     with pytest.raises(ValueError, match="image_ids of subj01: expected 14"):
-        Scorer(truth, [], image_ids=dict.fromkeys(truth, [1, 2]))
+        Scorer(truth, [], image_ids={subject: [1, 2] for subject in truth})
     with pytest.raises(ValueError, match="one subject or more"):
         Scorer({}, [])
