@@ -1,0 +1,7 @@
+"""Recipes of the tiny models that ship with Brain-IT: real architectures, trained on rendered scenes alone."""
+
+from __future__ import annotations
+
+from brainit.zoo.recipes import RECIPES, train
+
+__all__ = ["RECIPES", "train"]
