@@ -51,4 +51,6 @@ def test_round_trip_and_errors(tmp_path: Path) -> None:
     fit.update(predicted, target)
     solved = fit.solve()
     solved.save(tmp_path / "c.safetensors")
-    torch.testing.assert_close(LevelCalibration.load(tmp_path / "c.safetensors")(predicted), solved(predicted))
+    torch.testing.assert_close(
+        LevelCalibration.load(tmp_path / "c.safetensors")(predicted), solved(predicted)
+    )

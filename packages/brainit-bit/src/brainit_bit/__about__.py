@@ -1,1 +1,3 @@
+"""The version of brainit-bit, in one place."""
+
 __version__ = "0.1.0"

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-ROWS_PER_TILE = 256
+ROWS_PER_TILE = 128  # a tile of some thousand columns stays in the cache
+SAFE_RANGE = 80.0  # exp(-80) is a normal number in fp32
 
 
 def _log_sum_exps(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,10 +18,19 @@ def _log_sum_exps(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     rows = []
     columns = predicted.new_full((len(target),), -torch.inf)
     for part in predicted.split(ROWS_PER_TILE):
-        logits = part @ target.T
-        rows.append(logits.logsumexp(1))
-        columns = torch.logaddexp(columns, logits.logsumexp(0))
+        along_rows, along_columns = _tile_log_sum_exps(part @ target.T)
+        rows.append(along_rows)
+        columns = torch.logaddexp(columns, along_columns)
     return torch.cat(rows), columns
+
+
+def _tile_log_sum_exps(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exps of a tile; one exponential serves both where its logits are close enough."""
+    low, high = logits.aminmax()
+    if high - low > SAFE_RANGE:
+        return logits.logsumexp(1), logits.logsumexp(0)
+    exponentials = logits.sub_(high).exp_()
+    return exponentials.sum(1).log_() + high, exponentials.sum(0).log_() + high
 
 
 class _SymmetricInfoNCE(Function):
@@ -46,10 +56,9 @@ class _SymmetricInfoNCE(Function):
             logits = predicted[tile] @ target.T
             share = (logits - columns).exp_()
             share += logits.sub_(rows[tile, None]).exp_()
-            share *= half
-            grad_predicted[tile] += share @ target
+            grad_predicted[tile] += (share @ target) * half
             if grad_target is not None:
-                grad_target += share.T @ predicted[tile]
+                grad_target += (share.T @ predicted[tile]) * half
         return grad_predicted, grad_target
 
 
