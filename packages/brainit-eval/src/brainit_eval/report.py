@@ -207,6 +207,7 @@ def _column(metric: Metric, rows: Sequence[ScoreRow]) -> _Column:
     scores = [row.scores.get(metric.name) for row in rows]
     ends = [s[key] for s in scores if s for key in ("value", "low", "high") if s[key] == s[key]]
     ends += [] if metric.chance is None else [metric.chance]
+    ends = ends or [0.0]
     low, span = min(ends), max(max(ends) - min(ends), 1e-9)
     rivals = [
         round(s["value"], 3)
