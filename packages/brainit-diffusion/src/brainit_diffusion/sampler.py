@@ -26,7 +26,7 @@ def draw_start(
         seeds: One seed per image, B of them.
         latent_shape: Channels, height, width of a latent.
         token_shape: Number and width of the tokens.
-        noise_offset: Standard deviation of the noise's offset per image and channel, as in training.
+        noise_offset: Standard deviation of the noise's offset per image and channel.
 
     Returns:
         Noise [B, C, h, w] and random-normal unconditional tokens [B, T, W], float32 on the CPU.

@@ -6,6 +6,8 @@ variance-exploding form, `latent + sigma * noise`; the network sees it over `sqr
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import EulerDiscreteScheduler
@@ -39,17 +41,17 @@ def euler_scheduler() -> EulerDiscreteScheduler:
     standard deviation `sqrt(1 + sigma_0^2)`, so that the network's first input has unit variance.
     """
     # "leading" only says how start noise is scaled here: the timesteps are always given.
-    scheduler: EulerDiscreteScheduler = EulerDiscreteScheduler(
+    return EulerDiscreteScheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
         timestep_spacing="leading",
     )
-    return scheduler
 
 
 def sigma_table() -> Tensor:
     """Sigma of every training timestep, ascending [1000] float32 (0.029 to 14.6)."""
-    kept = euler_scheduler().alphas_cumprod
+    scheduler: Any = euler_scheduler()
+    kept: Tensor = scheduler.alphas_cumprod
     return torch.sqrt((1 - kept) / kept)

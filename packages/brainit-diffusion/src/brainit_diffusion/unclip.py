@@ -32,10 +32,14 @@ class UnCLIP:
         unet: UNet2DConditionModel,
         original_size: tuple[int, int] | None = None,
     ) -> None:
-        self.vae, self.unet = vae.eval(), unet.eval()
-        self.scheduler = euler_scheduler()
-        self.latent_size = int(unet.config.sample_size)
-        self.image_size = self.latent_size * 2 ** (len(vae.config.block_out_channels) - 1)
+        # Any: diffusers' classes get much of what they have at run time.
+        self.vae: Any = vae
+        self.unet: Any = unet
+        self.scheduler: Any = euler_scheduler()
+        for part in (self.vae, self.unet):
+            part.eval()
+        self.latent_size = int(self.unet.config.sample_size)
+        self.image_size = self.latent_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.original_size = original_size or (self.image_size, self.image_size)
 
     @classmethod
@@ -45,17 +49,8 @@ class UnCLIP:
         Raises:
             FileNotFoundError: If one of the two is missing.
         """
-        parts: list[Any] = []
-        for name, kind in (("vae", AutoencoderKL), ("unet", UNet2DConditionModel)):
-            if not (Path(folder) / name / "config.json").is_file():
-                raise FileNotFoundError(
-                    f"{Path(folder) / name}: expected a diffusers {kind.__name__}"
-                )
-            model = kind.from_pretrained(
-                Path(folder) / name, torch_dtype=torch.float32, use_safetensors=True
-            )
-            parts.append(model.to(memory_format=torch.channels_last))
-        return cls(parts[0], parts[1], original_size)
+        vae = _read(Path(folder) / "vae", AutoencoderKL)
+        return cls(vae, _read(Path(folder) / "unet", UNet2DConditionModel), original_size)
 
     @property
     def device(self) -> torch.device:
@@ -200,3 +195,11 @@ class UnCLIP:
         low, high = coarse.aminmax()
         if not (low >= 0 and high <= 1):
             raise ValueError(f"coarse: expected values in [0, 1], got {low:.3g} to {high:.3g}")
+
+
+def _read(folder: Path, kind: Any) -> Any:
+    """A diffusers model of a local folder, in float32, its convolutions laid out for speed."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: expected a diffusers {kind.__name__} (config.json)")
+    model = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,105 @@
+"""CLIP tokens against open_clip's own forward pass and torchvision's preprocessing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.transforms.functional import to_pil_image
+
+from brainit_diffusion.clip_tokens import ClipTokens
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+CONFIG: dict[str, Any] = {
+    "embed_dim": 10,
+    "vision_cfg": {
+        "image_size": 24,
+        "patch_size": 8,
+        "width": 16,
+        "layers": 2,
+        "head_width": 8,
+        "pool_type": "tok",
+    },
+    "text_cfg": {"context_length": 4, "vocab_size": 9, "width": 8, "heads": 1, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    result = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**CONFIG)
+    save_file(model.state_dict(), result / "open_clip_model.safetensors")
+    preprocess = {"mean": MEAN, "std": STD, "size": 24}
+    text = json.dumps({"model_cfg": CONFIG, "preprocess_cfg": preprocess})
+    (result / "open_clip_config.json").write_text(text)
+    return result
+
+
+@pytest.fixture(scope="module")
+def clip(folder: Path) -> ClipTokens:
+    return ClipTokens.load(f"local-dir:{folder}")
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(5, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    return (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+
+def test_sizes(clip: ClipTokens) -> None:
+    assert (clip.n_tokens, clip.width, clip.image_size) == (9, 16, (24, 24))
+
+
+def test_tokens_are_the_last_block_without_the_class_token(
+    clip: ClipTokens, images: torch.Tensor
+) -> None:
+    caught: list[torch.Tensor] = []
+    hook = clip.visual.transformer.resblocks[-1].register_forward_hook(
+        lambda _, __, output: caught.append(output)
+    )
+    embedding = clip.visual(normalised(images))
+    hook.remove()
+    tokens = clip.encode(images, batch_size=2)
+    # Only the batch differs.
+    assert torch.allclose(tokens, caught[0][:, 1:], atol=1e-5)
+    assert tokens.shape == (5, 9, 16)
+    assert torch.allclose(clip.embed(images, batch_size=3), embedding, atol=1e-5)
+    assert not tokens.requires_grad
+
+
+def test_images_of_another_size_are_prepared_as_by_open_clip(
+    folder: Path, clip: ClipTokens, images: torch.Tensor
+) -> None:
+    _, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    smooth = torch.nn.functional.interpolate(images, (50, 50), mode="bicubic").clamp(0, 1)
+    picture: Image.Image = to_pil_image(smooth[0])
+    expected: Any = preprocess(picture)
+    # PIL rounds before and after resizing: 1.5/255 over the smallest deviation, 0.2.
+    assert (clip._pixels(smooth)[0] - expected).abs().max() < 1.5 / 255 / 0.2
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="open_clip_config"):
+        ClipTokens.load(f"local-dir:{tmp_path}")
+
+
+def test_wrong_images(clip: ClipTokens, images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="float"):
+        clip.encode((images * 255).byte())
+    with pytest.raises(ValueError, match=r"\[B, 3, H, W\]"):
+        clip.encode(images[:, :1])
+
+
+def test_other_towers_are_refused() -> None:
+    with pytest.raises(ValueError, match="VisionTransformer"):
+        ClipTokens(torch.nn.Linear(2, 2), MEAN, STD)

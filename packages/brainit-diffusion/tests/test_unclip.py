@@ -1,0 +1,157 @@
+"""Sampling with tiny random components: what depends on what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from brainit_diffusion.fusion import fuse
+from brainit_diffusion.unclip import UnCLIP
+
+# Other batch sizes only reorder float32 sums (1e-7 relative each, some hundred layers and steps).
+BATCH_TOLERANCE = 1e-4
+
+
+def test_batch_equals_single(unclip: UnCLIP, tokens: torch.Tensor, coarse: torch.Tensor) -> None:
+    options: dict[str, Any] = {"steps": 4, "start_step": 1}
+    together = unclip.generate(tokens, coarse, seeds=[7, 8, 9], batch_size=2, **options)
+    for i, seed in enumerate([7, 8, 9]):
+        alone = unclip.generate(tokens[i : i + 1], coarse[i : i + 1], seeds=[seed], **options)
+        assert (together[i] - alone[0]).abs().max() <= BATCH_TOLERANCE
+
+
+def test_same_seed_same_image(unclip: UnCLIP, tokens: torch.Tensor) -> None:
+    first, again, other = (unclip.generate(tokens[:1], steps=3, seeds=[seed]) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 0.01
+    assert first.shape == (1, 3, 16, 16)
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_start_step_0_ignores_the_coarse_image(
+    unclip: UnCLIP, tokens: torch.Tensor, coarse: torch.Tensor
+) -> None:
+    without = unclip.generate(tokens, steps=3, seeds=[1, 2, 3])
+    assert torch.equal(without, unclip.generate(tokens, coarse, 0, 3, seeds=[1, 2, 3]))
+
+
+def test_later_starts_come_closer_to_the_coarse_image(
+    unclip: UnCLIP, tokens: torch.Tensor, coarse: torch.Tensor
+) -> None:
+    copy = unclip.decode(unclip.encode(coarse))
+    gaps = [
+        (unclip.generate(tokens, coarse, start, 20, seeds=[1, 2, 3]) - copy).abs().mean().item()
+        for start in (8, 16, 19)
+    ]
+    assert gaps == sorted(gaps, reverse=True)
+    # After the last step nothing is left to denoise.
+    end = unclip.generate(tokens, coarse, 20, 20, seeds=[1, 2, 3])
+    assert torch.allclose(end, copy, atol=BATCH_TOLERANCE)
+    # The last of 1,000 steps starts at sigma 0.029: random weights cannot move it far.
+    last = unclip.generate(tokens, coarse, 999, 1000, seeds=[1, 2, 3])
+    assert (last - copy).abs().mean() < 0.02
+
+
+def test_start_is_the_latent_plus_sigma_times_noise(
+    unclip: UnCLIP, tokens: torch.Tensor, coarse: torch.Tensor
+) -> None:
+    from brainit_diffusion.sampler import draw_start
+    from brainit_diffusion.schedule import sigma_table
+
+    unclip.scheduler.set_timesteps(timesteps=[999, 630, 26])
+    start, empty = unclip._start(coarse, 1, [1, 2, 3], tokens, 0.04)
+    mean = unclip.vae.encode(2 * coarse - 1).latent_dist.mean * 0.7
+    noise, same = draw_start([1, 2, 3], (4, 8, 8), (5, 12), 0.04)
+    assert torch.allclose(start, mean + sigma_table()[630] * noise, atol=1e-5)
+    assert torch.equal(empty, same)
+
+
+def test_guidance(unclip: UnCLIP, tokens: torch.Tensor) -> None:
+    seen: list[int] = []
+    hook = unclip.unet.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    conditional = unclip.generate(tokens, steps=2, guidance_scale=1.0, seeds=[1, 2, 3])
+    # Going through both sides must give the same as the conditional side alone.
+    both = unclip.generate(tokens, steps=2, guidance_scale=1.0 + 1e-6, seeds=[1, 2, 3])
+    hook.remove()
+    assert seen == [3, 3, 6, 6]
+    assert (conditional - both).abs().max() < BATCH_TOLERANCE
+    strong = unclip.generate(tokens, steps=2, guidance_scale=5.0, seeds=[1, 2, 3])
+    assert (conditional - strong).abs().max() > 1e-3
+
+
+def test_encode_and_decode_invert_scale_and_range(unclip: UnCLIP, coarse: torch.Tensor) -> None:
+    raw = unclip.vae.decode(unclip.vae.encode(2 * coarse - 1).latent_dist.mean).sample
+    copy = unclip.decode(unclip.encode(coarse))
+    assert torch.allclose(copy, (raw / 2 + 0.5).clamp(0, 1), atol=1e-5)
+
+
+def test_contrast_pulls_towards_mid_grey(unclip: UnCLIP, coarse: torch.Tensor) -> None:
+    latents = 0.2 * unclip.encode(coarse)
+    full, pulled = unclip.decode(latents), unclip.decode(latents, contrast=0.8)
+    inside = (full > 0) & (full < 1)
+    assert torch.allclose(pulled[inside], (0.5 + 0.8 * (full - 0.5))[inside], atol=1e-6)
+
+
+def test_coarse_images_are_resized(unclip: UnCLIP, tokens: torch.Tensor) -> None:
+    flat = torch.full((3, 3, 40, 40), 0.3)
+    small = torch.full((3, 3, 16, 16), 0.3)
+    large, fitting = (unclip.generate(tokens, c, 2, 3, seeds=[1, 2, 3]) for c in (flat, small))
+    assert torch.allclose(large, fitting, atol=BATCH_TOLERANCE)
+
+
+def test_bfloat16_stays_near_float32(unclip: UnCLIP, tokens: torch.Tensor) -> None:
+    exact, rounded = (
+        unclip.generate(tokens, steps=3, guidance_scale=2.0, seeds=[1, 2, 3], dtype=dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    # bfloat16 keeps 8 bits (0.4 %) in each of some 20 layers.
+    assert (exact - rounded).abs().mean() < 0.02
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+
+
+def test_save_and_load(unclip: UnCLIP, tokens: torch.Tensor, tmp_path: Path) -> None:
+    unclip.vae.save_pretrained(tmp_path / "vae")
+    with pytest.raises(FileNotFoundError, match="unet"):
+        UnCLIP.load(tmp_path)
+    unclip.unet.save_pretrained(tmp_path / "unet")
+    loaded = UnCLIP.load(tmp_path)
+    assert loaded.original_size == (16, 16)
+    images = (model.generate(tokens, steps=2, seeds=[1, 2, 3]) for model in (unclip, loaded))
+    assert torch.allclose(*images, atol=BATCH_TOLERANCE)
+
+
+def test_fusion(unclip: UnCLIP, tokens: torch.Tensor, coarse: torch.Tensor) -> None:
+    def refiner(images: torch.Tensor, seeds: Any) -> torch.Tensor:
+        return images.flip(3) if list(seeds) == [1, 2, 3] else images
+
+    result = fuse(unclip, tokens, coarse, 2, 4, seeds=[1, 2, 3], refiner=refiner)
+    expected = unclip.generate(tokens, coarse, 2, 4, contrast=0.8, seeds=[1, 2, 3])
+    assert torch.equal(result.fused, expected)
+    assert torch.equal(result.images, expected.flip(3))
+    copy = unclip.decode(unclip.encode(coarse))
+    assert torch.allclose(result.coarse, copy, atol=BATCH_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": torch.zeros(3, 5, 11)}, r"\[B, T, 12\]"),
+        ({"coarse": torch.full((3, 3, 16, 16), 1.5)}, "values in"),
+        ({"coarse": torch.full((3, 3, 16, 16), float("nan"))}, "values in"),
+        ({"coarse": torch.zeros(2, 3, 16, 16)}, r"\[3, 3, H, W\]"),
+        ({"seeds": [1]}, "one per image"),
+        ({"start_step": 5}, "0 to 4"),
+        ({"coarse": None}, "needs a coarse image"),
+    ],
+)
+def test_wrong_input(
+    unclip: UnCLIP, tokens: torch.Tensor, coarse: torch.Tensor, change: Any, message: str
+) -> None:
+    right = {"tokens": tokens, "coarse": coarse, "start_step": 1, "steps": 4, "seeds": [1, 2, 3]}
+    with pytest.raises(ValueError, match=message):
+        unclip.generate(**(right | change))
