@@ -160,19 +160,19 @@ def average_repeats(
         now = np.flatnonzero(trials.session == session)
         values = _read_session(path, vertices, len(now))
         used = values[train[now]] if normalisation == "leak-free" else values
-        if not len(used):
-            raise ValueError(f"{path}: no training trial in this session to normalise by")
+        if len(used) < 2:
+            raise ValueError(f"{path}: {len(used)} trials to normalise this session by")
         mean = used.mean(axis=0, dtype=np.float64)
         std = used.std(axis=0, dtype=np.float64)
         finite &= np.isfinite(values).all(axis=0)
         # Values that differ by less than float32's own rounding do not vary.
         varies &= ~(std <= np.finfo(np.float32).eps * np.abs(mean))
         with np.errstate(invalid="ignore", divide="ignore"):
-            scale = (1 / std).astype(np.float32)
             values -= mean.astype(np.float32)
-            values *= scale
-        for row, value in zip(np.searchsorted(image_id, trials.image_id[now]), values, strict=True):
-            sums[row] += value
+            values *= (1 / std).astype(np.float32)
+            rows = np.searchsorted(image_id, trials.image_id[now])
+            for row, value in zip(rows, values, strict=True):
+                sums[row] += value
     kept = finite & varies
     counts = np.bincount(np.searchsorted(image_id, trials.image_id), minlength=len(image_id))
     betas = sums[:, kept]
