@@ -109,8 +109,8 @@ def test_gaussian_data_come_out_with_their_mean_and_variance() -> None:
     noise, empty = draw_start(range(8), (4, 40, 40), (1, 1), 0.0)
     start = noise * scheduler.init_noise_sigma
     x = sample(GaussianData(1.5, 0.6), scheduler, start, empty, empty, torch.zeros(8, 4), 1.0)
-    # The exact flow scales the distance to the mean by 0.6 / sqrt(0.6^2 + 14.6^2), and the start noise
-    # lies around 0: 1.5 * 0.6 / 14.6 is missing at the end. The sample's errors are
+    # The exact flow scales the distance to the mean by 0.6 / sqrt(0.6^2 + 14.6^2), and the start
+    # noise lies around 0: 1.5 * 0.6 / 14.6 is missing at the end. The sample's errors are
     # 0.6 / sqrt(51200) = 0.003; Euler's own, of first order, stays below 1 % with 1,000 steps.
     assert x.mean().item() == pytest.approx(1.5 * (1 - 0.6 / 14.63), abs=0.015)
     assert x.std().item() == pytest.approx(0.6, rel=0.02)
