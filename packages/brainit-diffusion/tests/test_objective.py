@@ -102,7 +102,8 @@ def test_paper_size_unet() -> None:
         unet: Any = UNet2DConditionModel(**unclip_unet_config())
     parameters = dict(unet.named_parameters())
     # SDXL's UNet has 2,567,463,684. Keys and values of its 70 transformer layers (10 of 640
-    # channels, 60 of 1,280) read 1,664 instead of 2,048 values; the vector condition has 1,024, not 2,816.
+    # channels, 60 of 1,280) read 1,664 instead of 2,048 values, and the vector condition
+    # has 1,024 instead of 2,816.
     layers = 2 * (2048 - 1664) * (10 * 640 + 60 * 1280)
     vector = (2816 - 1024) * 1280
     assert sum(p.numel() for p in parameters.values()) == 2_567_463_684 - layers - vector
