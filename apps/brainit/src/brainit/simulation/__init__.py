@@ -1,4 +1,4 @@
-"""A simulated Natural Scenes Dataset: rendered scenes, simulated visual cortex, NSD's own file layout."""
+"""A simulated Natural Scenes Dataset: rendered scenes, simulated cortex, NSD's own file layout."""
 
 from __future__ import annotations
 

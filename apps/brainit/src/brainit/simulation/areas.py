@@ -1,8 +1,8 @@
 """Areas of visual cortex as contiguous patches on the fsaverage5 mesh.
 
-V1, V2 and V3 are bands along the calcarine sulcus, mirrored about it as in the brain: the ventral half sees
-the upper visual field. The other areas are discs around their usual places. Every subject's map is a shifted
-and scaled copy of one plan.
+V1, V2 and V3 are bands along the calcarine sulcus, mirrored about it as in the brain: the ventral
+half sees the upper visual field. The other areas are discs around their usual places. Every
+subject's map is a shifted and scaled copy of one plan.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Area:
-    """One area: name, NSD stream code, share of the mask in parts, and a place (MNI305, right hemisphere, mm)."""
+    """Name, NSD stream code, share of the mask in parts, place (MNI305, right hemisphere, mm)."""
 
     name: str
     stream: int
@@ -62,8 +62,8 @@ class AreaMap:
         hemisphere: 0 left, 1 right, uint8 [n].
         area: Index into ``AREAS``, uint8 [n].
         along: Place in the area from posterior to anterior, [n] in 0..1.
-        across: Place in the area from ventral (-1) to dorsal (1), [n]; in V1 to V3 zero is the border that
-            lies nearest the calcarine.
+        across: Place in the area from ventral (-1) to dorsal (1), [n]; in V1 to V3 zero is the
+            border that lies nearest the calcarine.
     """
 
     vertex: NDArray[np.int32]
@@ -85,8 +85,8 @@ def mesh_plane(hemisphere: int) -> tuple[Floats, Floats]:
         hemisphere: 0 left, 1 right.
 
     Returns:
-        Degrees on the registration sphere, [10242, 2]: anterior along the calcarine from the occipital pole,
-        and dorsal across it; and the pial coordinates in mm, [10242, 3].
+        Degrees on the registration sphere, [10242, 2]: anterior along the calcarine from the
+        occipital pole, and dorsal across it; and the pial coordinates in mm, [10242, 3].
     """
     from nilearn import datasets, surface
 
@@ -118,12 +118,13 @@ def lay_out(n_voxels: int, rng: np.random.Generator) -> AreaMap:
 
     Args:
         n_voxels: Vertices in the subject's mask, both hemispheres together.
-        rng: Draws the subject's shifts (about two degrees on the sphere) and the balance of the hemispheres.
+        rng: Draws the subject's shifts (about two degrees on the sphere) and the balance of the
+            hemispheres.
 
     Returns:
         The subject's areas.
     """
-    left = int(round(n_voxels * rng.uniform(0.48, 0.52)))
+    left = round(n_voxels * rng.uniform(0.48, 0.52))
     parts = [_lay_out_hemisphere(h, n, rng) for h, n in enumerate((left, n_voxels - left))]
     hemisphere = np.repeat(np.arange(2, dtype=np.uint8), [len(part[0]) for part in parts])
     vertex, area, along, across = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -158,7 +159,9 @@ def _bands(area: NDArray[np.int64], plane: Floats, sizes: NDArray[np.int64]) -> 
         start += sizes[index]
 
 
-def _discs(area: NDArray[np.int64], plane: Floats, places: Floats, sizes: NDArray[np.int64]) -> None:
+def _discs(
+    area: NDArray[np.int64], plane: Floats, places: Floats, sizes: NDArray[np.int64]
+) -> None:
     """Give every free vertex to the nearest area that still has room, nearest pairs first."""
     discs = np.array([i for i, a in enumerate(AREAS) if a.place is not None])
     free = np.flatnonzero(area < 0)
@@ -185,4 +188,5 @@ def _local_places(area: NDArray[np.int64], plane: Floats) -> tuple[Floats, Float
 
 
 def _rank(values: Floats) -> Floats:
-    return (np.argsort(np.argsort(values, kind="stable"), kind="stable") + 0.5) / max(len(values), 1)
+    rank = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return np.asarray((rank + 0.5) / max(len(values), 1))

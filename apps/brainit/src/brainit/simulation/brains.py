@@ -1,9 +1,10 @@
-"""Simulated brains: a subject's voxels, what each prefers, and its response to a scene without noise.
+"""Simulated brains: voxels, what each prefers, and its response to a scene without noise.
 
-Retinotopic voxels pool channels over a receptive field in the contralateral half of the visual field whose
-size grows with eccentricity and from V1 to hV4. Most answer to Gabor energy, some to signed luminance or
-colour. VO and LO pool texture and colour over wide fields. Category voxels pool objects by place and size,
-each with its own graded taste. All compress their drive with the power 0.5.
+Retinotopic voxels pool channels over a receptive field in the contralateral half of the visual
+field whose size grows with eccentricity and from V1 to hV4. Most answer to Gabor energy, some to
+signed luminance or colour. VO and LO pool texture and colour over wide fields. Category voxels pool
+objects by place and size, each with its own graded taste. All compress their drive with the power
+0.5.
 """
 
 from __future__ import annotations
@@ -30,16 +31,30 @@ from brainit.simulation.scenes import sprites
 
 Floats = NDArray[np.float32]
 
-FIELD_SIZE = {"V1": (0.45, 0.10), "V2": (0.6, 0.15), "V3": (0.8, 0.2), "hV4": (1.1, 0.3), "VO": (1.6, 0.3), "LO": (1.6, 0.3)}
+FIELD_SIZE = {
+    "V1": (0.45, 0.10),
+    "V2": (0.6, 0.15),
+    "V3": (0.8, 0.2),
+    "hV4": (1.1, 0.3),
+    "VO": (1.6, 0.3),
+    "LO": (1.6, 0.3),
+}
 """Receptive field radius in degrees: at the fovea, and its growth a degree of eccentricity."""
-SIGNED_VOXELS = {"V1": 0.3, "V2": 0.25, "V3": 0.2, "hV4": 0.35, "VO": 0.6, "LO": 0.1}
+SIGNED_VOXELS = {"V1": 0.06, "V2": 0.05, "V3": 0.04, "hV4": 0.08, "VO": 0.2, "LO": 0.02}
 """Fraction of voxels that answer to signed luminance or colour rather than to energy."""
 TASTES: dict[str, dict[str, float]] = {
     "OFA": {"face": 1, "person": 0.5, "mammal": 0.3},
     "FFA": {"face": 1, "person": 0.6, "mammal": 0.35, "bird": 0.2},
     "EBA": {"person": 1, "hand": 0.8, "clothing": 0.5, "mammal": 0.35, "bird": 0.2},
     "FBA": {"person": 1, "hand": 0.6, "clothing": 0.6, "face": 0.3},
-    "animals": {"mammal": 1, "bird": 0.9, "sea animal": 0.8, "insect": 0.7, "reptile": 0.9, "person": 0.2},
+    "animals": {
+        "mammal": 1,
+        "bird": 0.9,
+        "sea animal": 0.8,
+        "insect": 0.7,
+        "reptile": 0.9,
+        "person": 0.2,
+    },
     "food": {"fruit": 1, "vegetable": 0.9, "dish": 1, "sweet": 1, "plant": 0.2},
     "PPA": {"building": 1, "land vehicle": 0.35, "craft": 0.2, "plant": 0.3},
     "OPA": {"building": 1, "land vehicle": 0.4, "craft": 0.3},
@@ -159,10 +174,11 @@ def _object_weights(areas: AreaMap, rng: np.random.Generator) -> Floats:
     table = sprites()
     categories = sorted({s.category for s in table})
     category = np.array([categories.index(s.category) for s in table])
-    taste = np.array([[TASTES.get(a.name, {}).get(c, OTHER_TASTE) for c in categories] for a in AREAS])
-    traits = np.random.default_rng(20251025).normal(size=(len(table), N_TRAITS)) / np.sqrt(N_TRAITS)
+    tastes = [TASTES.get(area.name, {}) for area in AREAS]
+    taste = np.array([[t.get(c, OTHER_TASTE) for c in categories] for t in tastes])
+    traits = np.random.default_rng(20251025).normal(size=(len(table), N_TRAITS))
     own = taste[areas.area] * np.exp(rng.normal(0, 0.35, (len(areas), len(categories))))
-    liking = np.exp(0.8 * rng.normal(size=(len(areas), N_TRAITS)) @ traits.T)
+    liking = np.exp(rng.normal(size=(len(areas), N_TRAITS)) @ traits.T / np.sqrt(N_TRAITS))
     weight = own[:, category] * liking
     weight[~np.isin(areas.area, [AREA_INDEX[name] for name in TASTES])] = 0
     return weight.astype(np.float32)
@@ -175,13 +191,15 @@ def _object_drive(brain: Brain, features: SceneFeatures) -> Floats:
         square = (x - brain.centre[:, 0]) ** 2 + (y - brain.centre[:, 1]) ** 2
         near = np.exp(-0.5 * square / (brain.radius**2 + (size / 4) ** 2))
         there = features.sprite[:, slot, None] >= 0
-        drive += there * near * (size / (FIELD / 2)) * brain.object_weight[:, features.sprite[:, slot]].T
+        liked = brain.object_weight[:, features.sprite[:, slot]].T
+        drive += there * near * (size / (FIELD / 2)) * liked
     return drive
 
 
 def _fields(centre: Floats, radius: Floats) -> Floats:
-    """Gaussian receptive fields on the grid, float32 [GRID * GRID, n], of unit sum where wholly inside."""
+    """Gaussian fields on the grid, float32 [GRID * GRID, n], of unit sum where wholly inside."""
     x, y = grid_degrees()
     square = (x[:, None] - centre[:, 0]) ** 2 + (y[:, None] - centre[:, 1]) ** 2
     cell = (FIELD / GRID) ** 2
-    return np.asarray(np.exp(-0.5 * square / radius**2) * cell / (2 * np.pi * radius**2), np.float32)
+    height = cell / (2 * np.pi * radius**2)
+    return np.asarray(np.exp(-0.5 * square / radius**2) * height, np.float32)

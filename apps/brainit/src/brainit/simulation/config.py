@@ -8,6 +8,15 @@ import numpy as np
 
 SEEDS_PER_WORLD = 1_000_000
 FIRST_TRAINING_SEED = 1_000_000_000
+LEAST = {
+    "n_subjects": 1,
+    "own_images": 0,
+    "shared_images": 1,
+    "repeats": 2,
+    "sessions": 1,
+    "external_images": 0,
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -18,10 +27,11 @@ class SimulationConfig:
         n_subjects: Number of subjects.
         own_images: Images that one subject alone sees.
         shared_images: Images that every subject sees.
-        repeats: Times a subject sees each of its images.
+        repeats: Times a subject sees each of its images, at least 2 (ncsnr needs two).
         sessions: Scan sessions of a subject; the trials must divide evenly among them.
         external_images: Scenes without any fMRI.
-        voxels: Lowest and highest number of vertices in a subject's mask; the subjects spread between them.
+        voxels: Lowest and highest number of vertices in a subject's mask; the subjects spread
+            between them.
         ncsnr: Median over voxels of the noise-ceiling signal-to-noise ratio.
         seed: Seed of everything; scene i is rendered from ``seed * 1_000_000 + i``.
 
@@ -41,24 +51,23 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         """Check that the numbers make an experiment."""
-        for name in ("n_subjects", "shared_images", "repeats", "sessions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"SimulationConfig.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("own_images", "external_images", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"SimulationConfig.{name} must not be negative, got {getattr(self, name)}")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"SimulationConfig.{name} must be at least {least}, got {value}")
         if self.n_trials % self.sessions:
             raise ValueError(
-                f"SimulationConfig.sessions: {self.n_trials} trials do not divide into {self.sessions} sessions"
+                f"SimulationConfig.sessions: {self.n_trials} trials do not divide into "
+                f"{self.sessions} sessions"
             )
         if not 200 <= self.voxels[0] <= self.voxels[1] <= 5000:
-            raise ValueError(f"SimulationConfig.voxels must ascend within 200..5000, got {self.voxels}")
+            raise ValueError(f"SimulationConfig.voxels must ascend in 200..5000, got {self.voxels}")
         if self.ncsnr <= 0:
             raise ValueError(f"SimulationConfig.ncsnr must be positive, got {self.ncsnr}")
         if self.n_images + self.external_images > SEEDS_PER_WORLD:
             raise ValueError(f"SimulationConfig: more than {SEEDS_PER_WORLD} scenes")
         if (self.seed + 1) * SEEDS_PER_WORLD > FIRST_TRAINING_SEED:
-            raise ValueError(f"SimulationConfig.seed must be below 1000, got {self.seed}: later scenes train models")
+            raise ValueError(f"SimulationConfig.seed must be below 1000, got {self.seed}")
 
     @property
     def images_per_subject(self) -> int:

@@ -20,7 +20,7 @@ GRID = 24
 """Channel maps are GRID x GRID."""
 FREQUENCIES = (3.0, 6.0, 10.0, 16.0)
 """Spatial frequencies of the Gabor channels in cycles an image."""
-ORIENTATIONS = tuple(np.pi * k / 6 for k in range(6))
+ORIENTATIONS = tuple(np.pi * k / 4 for k in range(4))
 SIGNED = ("on", "off", "red", "green", "blue", "yellow")
 N_ENERGY = len(FREQUENCIES) * len(ORIENTATIONS)
 N_CHANNELS = N_ENERGY + len(SIGNED)
@@ -81,7 +81,7 @@ def _channels(images: NDArray[np.uint8]) -> Floats:
     rgb = _pool(images.astype(np.float32) / 255, 2)
     red, green, blue = (rgb[..., i] for i in range(3))
     luminance = rgb.mean(-1)
-    energy = _pool(_energy(luminance), 2)
+    energy = _energy(luminance)
     signed = [luminance - 0.5, red - green, blue - (red + green) / 2]
     halves = np.stack([np.maximum(s * map_, 0) for map_ in signed for s in (1, -1)], -1)
     maps = np.concatenate([energy, _pool(halves, 2)], -1)
@@ -89,23 +89,23 @@ def _channels(images: NDArray[np.uint8]) -> Floats:
 
 
 def _energy(luminance: Floats) -> Floats:
-    """Amplitude of a quadrature pair of Gabors at every place: [n, 48, 48] -> [n, 48, 48, N_ENERGY]."""
+    """Amplitude of quadrature pairs of Gabors: [n, 48, 48] -> [n, GRID, GRID, N_ENERGY]."""
     padded = np.pad(luminance, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)), mode="reflect")
     spectrum = fft.fft2(padded)
     inner = slice(_MARGIN, _MARGIN + _HALF)
-    pairs = (np.abs(fft.ifft2(spectrum * g)[:, inner, inner]) for g in _gabors(padded.shape[-1]))
-    return np.stack(list(pairs), -1).astype(np.float32)
+    pairs = (fft.ifft2(spectrum * gabor)[:, inner, inner] for gabor in _gabors(padded.shape[-1]))
+    return np.concatenate([_pool(np.abs(pair)[..., None], 2) for pair in pairs], -1)
 
 
 def _gabors(size: int) -> list[Floats]:
-    """One-sided Gabors in the frequency plane: even and odd parts are the real and imaginary response."""
+    """One-sided Gabors in the frequency plane: their response is even + i odd."""
     cycles = fft.fftfreq(size) * _HALF
     fx, fy = np.meshgrid(cycles, -cycles)
     filters = []
     for frequency in FREQUENCIES:
         for angle in ORIENTATIONS:
             u, v = np.cos(angle) * fx + np.sin(angle) * fy, np.cos(angle) * fy - np.sin(angle) * fx
-            gain = np.exp(-0.5 * ((u - frequency) ** 2 + v**2) / (0.4 * frequency) ** 2)
+            gain = np.exp(-0.5 * ((u - frequency) ** 2 + v**2) / (0.35 * frequency) ** 2)
             gain[0, 0] = 0
             filters.append((2 * gain * frequency).astype(np.float32))
     return filters

@@ -1,8 +1,9 @@
 """What the simulation knows and no reader of the data may: ``ground_truth.h5``, for tests alone.
 
-Attributes ``areas`` and ``scene_seed_of_image_0``; groups ``subj01`` and so on with vertex, hemisphere, area
-(index into ``areas``), centre and radius of the receptive field (degrees), channel_weight, object_weight,
-image_id, noiseless (percent signal change, rows as image_id) and noise_sd.
+Attributes ``areas`` and ``scene_seed_of_image_0``; groups ``subj01`` and so on with vertex,
+hemisphere, area (index into ``areas``), centre and radius of the receptive field (degrees),
+channel_weight, object_weight, image_id, noiseless (percent signal change, rows as image_id) and
+noise_sd.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class GroundTruth:
         self._file.attrs["areas"] = [a.name for a in AREAS]
         self._file.attrs["scene_seed_of_image_0"] = config.scene_seed(0)
 
-    def add(self, subject: int, brain: Brain, recording: Recording, image_id: NDArray[np.int64]) -> None:
+    def add(
+        self, subject: int, brain: Brain, recording: Recording, image_id: NDArray[np.int64]
+    ) -> None:
         """Add one subject, counted from 0."""
         group = self._file.create_group(self._config.subject_name(subject))
         arrays = {
@@ -59,7 +62,10 @@ class GroundTruth:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Close; put the file in place unless there was an error."""
         self._file.close()

@@ -1,7 +1,8 @@
 """Write area labels as NSD does: ``?h.NAME.mgz`` beside ``NAME.mgz.ctab``.
 
-``nsddata/freesurfer/fsaverage/label`` holds labels of all subjects together: ``nsdgeneral`` is the union of
-their masks, the other labels are by majority. ``nsddata/freesurfer/subjAA/label`` holds each subject's own.
+``nsddata/freesurfer/fsaverage/label`` holds labels of all subjects together: ``nsdgeneral`` is the
+union of their masks, the other labels are by majority. ``nsddata/freesurfer/subjAA/label`` holds
+each subject's own.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def _codes(areas: AreaMap, name: str) -> NDArray[np.int32]:
         return np.array([a.stream for a in AREAS], np.int32)[areas.area]
     codes = np.zeros(len(areas), np.int32)
     for code, label in LABELS[name].items():
-        area, half = (label[:2], label[2:]) if label[:1] == "V" else (_AREA_OF.get(label, label), "")
+        area, half = (
+            (label[:2], label[2:]) if label[:1] == "V" else (_AREA_OF.get(label, label), "")
+        )
         there = areas.area == AREA_INDEX[area]
         if half:
             there &= (areas.across < 0) == (half == "v")
@@ -79,7 +82,9 @@ def _write(folder: Path, name: str, label: NDArray[np.int32], codes: dict[int, s
         image = nibabel.MGHImage(values[:, None, None], np.eye(4))  # type: ignore[attr-defined]
         _replace(folder / f"{hemisphere}.{name}.mgz", gzip.compress(image.to_bytes(), mtime=0))
     lines = ["0 Unknown 0 0 0 0"]
-    lines += [f"{c} {text} {37 * c % 256} {91 * c % 256} {149 * c % 256} 0" for c, text in codes.items()]
+    lines += [
+        f"{c} {text} {37 * c % 256} {91 * c % 256} {149 * c % 256} 0" for c, text in codes.items()
+    ]
     _replace(folder / f"{name}.mgz.ctab", ("\n".join(lines) + "\n").encode())
 
 

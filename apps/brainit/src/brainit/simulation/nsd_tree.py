@@ -1,9 +1,17 @@
 """Write a simulated world as a tree of files in the layout of the Natural Scenes Dataset (NSD).
 
-Where the tree differs from NSD: stimuli are 96 px, the surface is fsaverage5 (10,242 vertices a hemisphere)
-instead of fsaverage, and each subject's native surface is that same mesh. Mask vertices that a subject lacks
-are NaN in all of its trials; the last subject lacks a few more in its last session alone, as some NSD subjects
-do. Vertices outside the mask hold noise.
+Where the tree differs from NSD: stimuli are 96 px, the surface is fsaverage5 (10,242 vertices a
+hemisphere) instead of fsaverage, and each subject's native surface is that same mesh. Mask vertices
+that a subject lacks are NaN in all of its trials; the last subject lacks a few more in its last
+session alone, as some NSD subjects do. Vertices outside the mask hold noise.
+
+Calibration, by ridge regression (scikit-learn ``RidgeCV``) from betas that are z-scored in each
+session and averaged over repeats, 600 own images to train on and 100 shared ones to test:
+PixCorr between 0.42 and 0.50 and two-way identification 81 % (the third subject of seed 0).
+The first is the mean Pearson correlation of an image with its reconstruction (32 px, enlarged to
+96); the second is two-way identification in the pooled features of EfficientNet-Lite0 (ImageNet
+weights, 160 px): how often a predicted feature vector correlates better with its own image's than
+with another test image's. The test suite repeats the first on one subject.
 """
 
 from __future__ import annotations
@@ -38,10 +46,27 @@ N_VERTICES = 10242
 BETAS = "betas_fithrf_GLMdenoise_RR"
 N_LOST = 6
 """Vertices a hemisphere that the last subject lacks in its last session."""
-RESPONSE_COLUMNS = (
-    "SUBJECT SESSION RUN TRIAL 73KID 10KID TIME ISOLD ISCORRECT RT CHANGEMIND MEMORYRECENT MEMORYFIRST "
-    "ISOLDCURRENT ISCORRECTCURRENT TOTAL1 TOTAL2 BUTTON MISSINGDATA"
-).split()
+RESPONSE_COLUMNS = [
+    "SUBJECT",
+    "SESSION",
+    "RUN",
+    "TRIAL",
+    "73KID",
+    "10KID",
+    "TIME",
+    "ISOLD",
+    "ISCORRECT",
+    "RT",
+    "CHANGEMIND",
+    "MEMORYRECENT",
+    "MEMORYFIRST",
+    "ISOLDCURRENT",
+    "ISCORRECTCURRENT",
+    "TOTAL1",
+    "TOTAL2",
+    "BUTTON",
+    "MISSINGDATA",
+]
 
 
 def simulate(output: Path, config: SimulationConfig | None = None, progress: bool = True) -> Path:
@@ -66,7 +91,9 @@ def simulate(output: Path, config: SimulationConfig | None = None, progress: boo
         raise FileExistsError(f"{output}: expected an empty folder for the simulated NSD tree")
     output.mkdir(parents=True, exist_ok=True)
     images, boxes = _render(config, 0, config.n_images, progress, "scenes")
-    external, _ = _render(config, config.n_images, config.external_images, progress, "external scenes")
+    external, _ = _render(
+        config, config.n_images, config.external_images, progress, "external scenes"
+    )
     _write_images(output / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5", "imgBrick", images)
     _write_images(output / "external/external_images.hdf5", "images", external)
     ids, order = subject_images(config), trial_order(config)
@@ -84,7 +111,7 @@ def simulate(output: Path, config: SimulationConfig | None = None, progress: boo
 
 
 def subject_images(config: SimulationConfig) -> NDArray[np.int64]:
-    """0-based NSD image ids of every subject, [n_subjects, images_per_subject], the shared ones first."""
+    """0-based image ids of every subject, [n_subjects, images_per_subject], shared ones first."""
     ids = np.random.default_rng([config.seed, 4]).permutation(config.n_images)
     shared, own = np.split(ids, [config.shared_images])
     own = own.reshape(config.n_subjects, config.own_images)
@@ -127,7 +154,9 @@ def _scan(
         snr[lost] = np.nan
         write_mgh(folder / f"{hemisphere}.ncsnr.mgh", snr)
         for session in range(config.sessions):
-            trials = slice(session * config.trials_per_session, (session + 1) * config.trials_per_session)
+            trials = slice(
+                session * config.trials_per_session, (session + 1) * config.trials_per_session
+            )
             betas = rng.standard_normal((config.trials_per_session, N_VERTICES), np.float32)
             betas[:, mask[h] > 0] = np.nan
             betas[:, vertex] = recording.betas[trials][:, mine]
@@ -139,11 +168,13 @@ def _scan(
 
 def _label(output: Path, name: str) -> list[NDArray[np.int32]]:
     folder = output / "nsddata/freesurfer/fsaverage/label"
-    return [np.asarray(nibabel.load(folder / f"{h}.{name}.mgz").dataobj).ravel() for h in HEMISPHERES]  # type: ignore[attr-defined]
+    return [
+        np.asarray(nibabel.load(folder / f"{h}.{name}.mgz").dataobj).ravel() for h in HEMISPHERES
+    ]  # type: ignore[attr-defined]
 
 
 def write_mgh(path: Path, values: NDArray[np.float32]) -> None:
-    """Write values [n_vertices] or [n_vertices, n_frames] as a FreeSurfer overlay [n_vertices, 1, 1(, n_frames)]."""
+    """Write values [n_vertices] or [n_vertices, n_frames] as a FreeSurfer surface overlay."""
     image = nibabel.MGHImage(np.expand_dims(values, (1, 2)), np.eye(4))  # type: ignore[attr-defined]
     write_bytes(path, image.to_bytes())
 
@@ -194,7 +225,14 @@ def _trial_rows(
         run, place = divmod(k, -(-config.trials_per_session // 12))
         old, old_today = int(image in seen), int(seen.get(image, -1) == session)
         seen[image] = session
-        where: list[object] = [subject + 1, session + 1, run + 1, place + 1, ids[image] + 1, image + 1]
+        where: list[object] = [
+            subject + 1,
+            session + 1,
+            run + 1,
+            place + 1,
+            ids[image] + 1,
+            image + 1,
+        ]
         memory = ["NaN"] * 5
         yield [*where, "NaN", old, *memory, old_today, *["NaN"] * 4, 1]
 
@@ -208,11 +246,30 @@ def _write_stimulus_table(
     for subject in subjects:
         trials[ids[subject], subject] = trial_of
     shared = np.isin(np.arange(config.n_images), ids[0, : config.shared_images])
-    columns = "cocoId cocoSplit cropBox loss nsdId flagged BOLD5000 shared1000".split()
+    columns = [
+        "cocoId",
+        "cocoSplit",
+        "cropBox",
+        "loss",
+        "nsdId",
+        "flagged",
+        "BOLD5000",
+        "shared1000",
+    ]
     columns += [f"subject{s + 1}" for s in subjects]
     columns += [f"subject{s + 1}_rep{r}" for s in subjects for r in range(config.repeats)]
     rows = (
-        [i, config.scene_seed(i), "simulated", "(0, 0, 0, 0)", 0.0, i, False, False, bool(shared[i])]
+        [
+            i,
+            config.scene_seed(i),
+            "simulated",
+            "(0, 0, 0, 0)",
+            0.0,
+            i,
+            False,
+            False,
+            bool(shared[i]),
+        ]
         + [int(trials[i, s].any()) for s in subjects]
         + trials[i].ravel().tolist()
         for i in range(config.n_images)

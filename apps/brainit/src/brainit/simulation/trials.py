@@ -12,9 +12,9 @@ from brainit.simulation.config import SimulationConfig
 Floats = NDArray[np.float32]
 
 NCSNR_SPREAD = 0.55
-"""Standard deviation of log ncsnr over voxels: about a tenth of them exceed 1 at a median of 0.5."""
+"""Standard deviation of log ncsnr over voxels: a tenth of them exceed 1 at a median of 0.5."""
 SHARED_NOISE = 0.1
-"""Fraction of a voxel's noise variance that it has in common with other voxels of the same trial."""
+"""Fraction of a voxel's noise variance that it shares with other voxels of the same trial."""
 N_SHARED_SOURCES = 8
 
 
@@ -25,7 +25,7 @@ class Recording:
     Attributes:
         betas: Percent signal change, float32 [n_trials, n_voxels], in the order of the experiment.
         noiseless: Percent signal change without noise, gain or drift, float32 [n_images, n_voxels].
-        noise_sd: Standard deviation of the trial noise in percent signal change, float32 [n_voxels].
+        noise_sd: Standard deviation of the trial noise in percent signal change, [n_voxels].
     """
 
     betas: Floats
@@ -42,7 +42,8 @@ def trial_order(config: SimulationConfig) -> NDArray[np.int64]:
         config: The world.
 
     Returns:
-        Positions 0..images_per_subject-1, int64 [n_trials]; those below ``shared_images`` are shared.
+        Positions 0..images_per_subject-1, int64 [n_trials]; the first ``shared_images`` positions
+        are shared.
     """
     rng = np.random.default_rng([config.seed, 3])
     start = rng.permutation(config.images_per_subject) / config.images_per_subject
@@ -95,8 +96,8 @@ def noise_ceiling_snr(betas: Floats, order: NDArray[np.int64], trials_per_sessio
         trials_per_session: Length of a session.
 
     Returns:
-        float32 [n_voxels]: sqrt(1 - noise variance, at least 0) over the noise standard deviation, whose
-        variance is the mean over images of the variance among repeats.
+        float32 [n_voxels]: sqrt(1 - noise variance, at least 0) over the noise standard deviation,
+        whose variance is the mean over images of the variance among repeats.
     """
     sessions = betas.reshape(-1, trials_per_session, betas.shape[1])
     z = (sessions - sessions.mean(1, keepdims=True)) / sessions.std(1, keepdims=True)
