@@ -44,9 +44,8 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
     covariance, data range 1, mean over pixels at least 5 from the border. Equal to scikit-image's
     ``structural_similarity(..., gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
     data_range=1)`` on 2-D images (from 0.20 on; older releases took each column for a channel when
-    ``multichannel=True`` was given). Computed in float64: differences of squares in single precision
-    are off by more than 1e-6 where an image is flat. The value depends on the resolution: compare
-    like with like.
+    ``multichannel=True`` was given). Computed in float64: in single precision a flat image may be
+    off by more than 1e-6. The value depends on the resolution: compare like with like.
 
     Args:
         images: Reconstructions, ``[n, 3, H, W]`` in [0, 1], sides of 11 pixels or more.
