@@ -97,7 +97,8 @@ def plot_values(
                 axes=axes,
                 figure=figure,
             )
-            axes.set_box_aspect(None, zoom=1.5)  # type: ignore[call-arg]
+            axes.set_box_aspect(None, zoom=1.4)  # type: ignore[call-arg]
+        figure.text(0.01, 0.7 - 0.45 * row, side, rotation=90, va="center", color="0.4")
     figure.suptitle(title, y=0.985, fontsize=13)
     if bar:
         scale = ScalarMappable(Normalize(low, high), plt.get_cmap(colours))

@@ -179,7 +179,7 @@ def from_timm(name: str, model: Any) -> Backbone:
     """Open a timm `VisionTransformer` that has a class token."""
     if not hasattr(model, "_pos_embed") or getattr(model, "cls_token", None) is None:
         raise ValueError(f"backbone {name!r}: not a timm vision transformer with a class token")
-    blocks = list(model.blocks)
+    blocks, settings = list(model.blocks), getattr(model, "pretrained_cfg", {})
 
     def embed(images: Tensor) -> Tensor:
         tokens: Tensor = model.norm_pre(model._pos_embed(model.patch_embed(images)))
@@ -194,8 +194,8 @@ def from_timm(name: str, model: Any) -> Backbone:
         image_size=model.patch_embed.img_size[0],
         n_patches=model.patch_embed.num_patches,
         n_registers=model.num_prefix_tokens - 1,
-        mean=model.default_cfg.get("mean", IMAGENET_MEAN),
-        std=model.default_cfg.get("std", IMAGENET_STD),
+        mean=settings.get("mean", IMAGENET_MEAN),
+        std=settings.get("std", IMAGENET_STD),
     )
 
 
