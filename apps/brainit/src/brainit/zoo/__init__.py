@@ -1,4 +1,4 @@
-"""Recipes of the tiny models that ship with Brain-IT: real architectures, trained on rendered scenes alone."""
+"""Recipes of the tiny models that ship with Brain-IT, trained on rendered scenes alone."""
 
 from __future__ import annotations
 

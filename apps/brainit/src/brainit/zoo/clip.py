@@ -1,8 +1,9 @@
 """The tiny CLIP: an open_clip model whose patch tokens say what is where.
 
-A vision transformer over 8 x 8 patches and a word-level text tower are trained with the contrastive loss on
-scenes and their captions. On so few scenes that loss alone leaves the patches vague, so two linear heads,
-thrown away afterwards, ask each patch token which sprite covers it and which colours it holds.
+A vision transformer over 8 x 8 patches and a word-level text tower are trained with the contrastive
+loss on scenes and their captions. On so few scenes that loss alone leaves the patches vague, so two
+linear heads, thrown away afterwards, ask each patch token which sprite covers it and which colours
+it holds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from brainit.zoo.data import SceneTable, training_scenes
 from brainit.zoo.files import write_model
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 3_000
+STEPS = 2_300
 BATCH = 64
 PATCH = 12
 GRID = IMAGE_SIZE // PATCH
@@ -144,7 +145,7 @@ class Learner(nn.Module):
 
 
 def patch_labels(objects: Tensor) -> Tensor:
-    """Which sprite covers each patch centre [B, 64]; 80 where none does. Later objects lie in front."""
+    """Which sprite covers each patch centre [B, 64], 80 for none; later objects lie in front."""
     centres = (torch.arange(GRID) + 0.5) * PATCH
     labels = torch.full((len(objects), GRID, GRID), len(sprites()))
     for row in objects.unbind(1):

@@ -1,7 +1,7 @@
 """Training scenes of the zoo, rendered once into a folder of plain arrays.
 
-Training reads seeds from `TRAIN_FIRST` on, quality is measured on seeds from `FRESH_FIRST` on; every other
-user of the scenes (the simulated stimuli) stays below `TRAIN_FIRST`.
+Training reads seeds from `TRAIN_FIRST` on, quality is measured on seeds from `FRESH_FIRST` on; no
+simulated stimulus uses either.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class SceneTable:
 
     Attributes:
         images: uint8 [N, 96, 96, 3] (a memory map when read from the cache).
-        objects: float32 [N, 3, 4]: sprite index, centre x, centre y and size in pixels, from back to
-            front; unused rows are -1.
+        objects: float32 [N, 3, 4]: sprite index, centre x, centre y and size in pixels, from back
+            to front; unused rows are -1.
         captions: N sentences.
     """
 
@@ -66,10 +66,10 @@ def scene_table(seeds: Sequence[int]) -> SceneTable:
 
 
 def training_scenes(folder: Path, count: int = TRAIN_COUNT) -> SceneTable:
-    """The first `count` training scenes, rendered into `folder` by two processes if they are missing.
+    """The first `count` training scenes, rendered by two processes if `folder` lacks them.
 
     Args:
-        folder: Cache folder; holds `images-COUNT.npy`, `objects-COUNT.npy` and `captions-COUNT.json`.
+        folder: Cache; holds `images-COUNT.npy`, `objects-COUNT.npy` and `captions-COUNT.json`.
         count: Number of scenes, seeds `TRAIN_FIRST` to `TRAIN_FIRST + count - 1`.
     """
     images, objects, captions = (

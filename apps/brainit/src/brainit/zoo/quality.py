@@ -1,4 +1,4 @@
-"""How good a tiny model is on scenes that it never saw. All seeds are those of `brainit.zoo.data.FRESH_FIRST` on."""
+"""How good a tiny model is on scenes it never saw (seeds from `data.FRESH_FIRST` on)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def vgg_accuracy(folder: Path, seeds: Sequence[int]) -> float:
 
 @torch.no_grad()
 def clip_zero_shot(folder: Path, seeds: Sequence[int]) -> float:
-    """Fraction of scenes whose best of 80 sentences ("a NAME") names an object that is in the scene."""
+    """Fraction of scenes whose best of 80 sentences ("a NAME") names an object in the scene."""
     table = scene_table(seeds)
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -43,7 +43,7 @@ def clip_zero_shot(folder: Path, seeds: Sequence[int]) -> float:
 
 @torch.no_grad()
 def clip_retrieval(folder: Path, seeds: Sequence[int]) -> float:
-    """Fraction of scenes whose own caption is the nearest among the captions of all scenes given."""
+    """Fraction of scenes whose own caption is the nearest of the captions of all scenes given."""
     table = scene_table(seeds)
     model = open_clip.create_model(f"local-dir:{folder}").eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -77,7 +77,7 @@ def unclip_two_way(
     eye = open_clip.create_model(f"local-dir:{clip}").eval()
     coder = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32).eval()
     model = UNet2DConditionModel.from_pretrained(unet, torch_dtype=torch.float32).eval()
-    _, tokens = unet_recipe.encode(table, eye, coder)
+    tokens = unet_recipe.encode_tokens(table, eye)
     made = unet_recipe.decode(
         coder, unet_recipe.sample(model, tokens.float(), steps=steps, guidance=guidance)
     )

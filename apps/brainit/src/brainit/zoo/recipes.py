@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 RECIPES = ("vgg", "clip", "vae", "unet")
-"""In the order in which they need each other: the VAE learns by the VGG, the UNet by CLIP and VAE."""
+"""In the order in which they need each other: the VAE needs the VGG, the UNet CLIP and VAE."""
 
 
 def train(
@@ -14,8 +14,9 @@ def train(
 ) -> Path:
     """Train one tiny model from rendered scenes and write it to `output/name`.
 
-    Scenes and checkpoints go under `output/work`. The same seed, steps and number of torch threads give
-    the same weights. A recipe that needs another model takes the one under `output`, else the shipped one.
+    Scenes and checkpoints go under `output/work`. The same seed, steps and number of torch threads
+    give the same weights. A recipe that needs another model takes the one under `output`, else the
+    shipped one.
 
     Args:
         name: One of `RECIPES`.

@@ -1,7 +1,7 @@
 """One plain training loop for the four recipes: AdamW, warm-up and cosine, EMA, exact resume.
 
-All randomness of a step comes from a generator seeded with (seed, step), so that a resumed training draws
-what an uninterrupted one would have drawn, and a checkpoint needs no generator state.
+All randomness of a step comes from a generator seeded with (seed, step), so that a resumed training
+draws what an uninterrupted one would have drawn, and a checkpoint needs no generator state.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ class Plan:
     clip: float = 1.0
     ema: float = 0.0
     seed: int = 0
-    save_every: int = 500
+    save_every: int = 250
     log_every: int = 50
 
 
@@ -65,7 +66,7 @@ class Trainer:
         model: Module to train, in place.
         loss_of: Gives the loss of one step from that step's generator.
         plan: Length and rates.
-        folder: Holds `checkpoint.safetensors` (model, EMA, moments), `state.json` and `metrics.jsonl`.
+        folder: Holds `checkpoint.safetensors` (model, EMA, moments), `state.json`, `metrics.jsonl`.
     """
 
     def __init__(self, model: nn.Module, loss_of: LossOf, plan: Plan, folder: Path) -> None:
@@ -116,13 +117,13 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint; a reader sees the old one or the new one, never a half."""
         tensors = {f"model/{k}": v.contiguous() for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema/{k}": v for k, v in self.average.items()}
+        tensors |= {f"ema/{k}": v.contiguous() for k, v in self.average.items()}
         for name, parameter in self.parameters.items():
             for moment, value in self.optimiser.state[parameter].items():
                 tensors[f"adam/{moment}/{name}"] = value.contiguous()
         state = {"step": self.step, "seconds": self.seconds, "seed": self.plan.seed}
         temporary = self.folder / "checkpoint.tmp"
-        # The state travels in the same file, so that one replace changes both; the JSON is for readers.
+        # The state travels in the same file, so that one replace changes both; the JSON is for you.
         save_file(tensors, temporary, metadata={"state": json.dumps(state)})
         os.replace(temporary, self.folder / "checkpoint.safetensors")
         temporary.write_text(json.dumps(state))
@@ -137,12 +138,9 @@ class Trainer:
         moments = _under(tensors, "adam/")
         for name, parameter in self.parameters.items():
             self.optimiser.state[parameter] = {
-                key.split("/", 1)[0]: value
-                for key, value in moments.items()
-                if key.split("/", 1)[1] == name
+                moment: _like(parameter, moments[f"{moment}/{name}"])
+                for moment in ("step", "exp_avg", "exp_avg_sq")
             }
-        from safetensors import safe_open
-
         with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -180,3 +178,8 @@ class Trainer:
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A moment in its parameter's memory order (the file keeps plain order); a scalar as it is."""
+    return torch.empty_like(parameter).copy_(moment) if moment.ndim else moment

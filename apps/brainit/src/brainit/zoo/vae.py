@@ -16,7 +16,7 @@ from brainit.zoo.data import training_scenes
 from brainit.zoo.files import find_model, save_half
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 2_000
+STEPS = 1_400
 BATCH = 16
 CROP = 64
 WHOLE = 0.15

@@ -1,4 +1,4 @@
-"""The tiny VGG: torchvision's VGG16-BN at a quarter of the widths, trained to name what is in a scene."""
+"""The tiny VGG: torchvision's VGG16-BN at a quarter of the widths, trained to name objects."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def normalise(images: Tensor) -> Tensor:
     small = F.interpolate(images, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
     return (small - mean) / std
+
+
+def classes() -> list[str]:
+    """Names of the 98 logits: sprites, colours, textures."""
+    return [*(sprite.name for sprite in sprites()), *PALETTE, *TEXTURES]
 
 
 def targets(table: SceneTable) -> Tensor:
@@ -116,6 +121,6 @@ def write_vgg(model: TinyVGG, folder: Path) -> Path:
         "image_size": IMAGE_SIZE,
         "mean": MEAN,
         "std": STD,
-        "classes": [*(s.name for s in sprites()), *PALETTE, *TEXTURES],
+        "classes": classes(),
     }
     return write_model(folder, "model.safetensors", model.state_dict(), {"config.json": config})
