@@ -94,21 +94,24 @@ class CrossBlock(nn.Module):
 
 def _weights(query: Tensor, key: Tensor) -> Tensor:
     """Attention weights of [B, heads, Q, E] over [B, heads, K, E]: [B, heads, Q, K]."""
-    return (query @ (key / query.shape[-1] ** 0.5).mT).softmax(-1)
+    scale: float = query.shape[-1] ** -0.5
+    weights: Tensor = (query @ (key * scale).mT).softmax(-1)
+    return weights
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attended values, [B, heads, Q, E]."""
-    training = torch.is_grad_enabled() and query.requires_grad
+    training = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and training:
-        # With few keys torch's fused CPU backward takes about eight times as long as this in bf16.
+        # With few keys torch's fused CPU backward takes some ten times as long as this in bf16.
         return _weights(query, key) @ value
     return functional.scaled_dot_product_attention(query, key, value)
 
 
 def _to_heads(tokens: Tensor, n_heads: int) -> Tensor:
     """[B, L, D] to [B, heads, L, D / heads]."""
-    return tokens.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+    heads: Tensor = tokens.unflatten(-1, (n_heads, -1))
+    return heads.transpose(1, 2)
 
 
 def _from_heads(tokens: Tensor) -> Tensor:

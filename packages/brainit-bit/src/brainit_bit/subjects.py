@@ -43,7 +43,7 @@ class SubjectVoxels(nn.Module):
             embedding = drawn * initial_std(dim)
         rows = embedding.detach()[self.order.to(embedding.device)]
         self.embedding = nn.Parameter(rows.to(torch.float32))
-        self.register_load_state_dict_post_hook(_index_again)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_index_again)
 
     def _index(self) -> None:
         order = torch.sort(self.labels, stable=True).indices
