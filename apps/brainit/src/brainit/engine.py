@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from brainit.checkpoint import load_checkpoint, save_checkpoint
@@ -114,7 +116,7 @@ def _run_epoch(
         factor = schedule.factor(epoch + step / len(batches))
         for group in optimiser.param_groups:
             group["lr"] = schedule.config.learning_rate * factor
-        with accelerator.autocast():
+        with accelerator.autocast(), _attention(accelerator.device):
             loss = task.loss(batch)
         if not torch.isfinite(loss):
             raise TrainingStopped(
@@ -125,6 +127,11 @@ def _run_epoch(
         optimiser.step()
         total += float(loss.detach())
     return total / max(len(batches), 1)
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """On CPUs torch's fused attention has a backward pass many times slower than plain products."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _progress(batches: Sequence[Any], label: str) -> Iterator[Any]:

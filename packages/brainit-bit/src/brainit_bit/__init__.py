@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from brainit_bit.__about__ import __version__
 from brainit_bit.adaptation import freeze_for_adaptation
+from brainit_bit.calibration import LevelCalibration
 from brainit_bit.losses import info_nce, multi_scale_info_nce
 from brainit_bit.model import BITConfig, BITOutput, BrainInteractionTransformer
 from brainit_bit.sampling import draw_queries, draw_voxels
@@ -15,6 +16,7 @@ __all__ = [
     "BITConfig",
     "BITOutput",
     "BrainInteractionTransformer",
+    "LevelCalibration",
     "__version__",
     "draw_queries",
     "draw_voxels",

@@ -1,9 +1,10 @@
-"""From contrastive predictions to feature values: one affine map per level, fitted by least squares.
+"""From contrastive predictions to feature values: one affine map per level.
 
-A contrastive loss fixes predicted features only up to what leaves their ranking of targets unchanged. For Gaussian
-features its optimum is linear in their conditional mean, so an affine map per level, fitted on held-out images, turns
-predictions into the conditional mean that an inversion by mean squared error asks for. Shrinkage towards the mean
-where predictions are poor comes with it.
+A contrastive loss fixes predicted features only up to what leaves their ranking of targets
+unchanged. For Gaussian features its optimum is linear in their conditional mean, so an affine map
+per level, fitted on held-out images, turns predictions into the conditional mean that an inversion
+by mean squared error asks for. Shrinkage towards the mean where predictions are poor comes with
+it.
 """
 
 from __future__ import annotations
@@ -55,9 +56,8 @@ class LevelCalibration:
         """
         expected = (len(predicted), sum(self.level_sizes), self.dim)
         if predicted.shape != expected or target.shape != expected:
-            raise ValueError(
-                f"predicted {tuple(predicted.shape)} and target {tuple(target.shape)} must be {expected}"
-            )
+            shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"predicted and target {shapes} must be {expected}")
         pairs = zip(
             predicted.split(self.level_sizes, 1), target.split(self.level_sizes, 1), strict=True
         )

@@ -1,7 +1,8 @@
 """Scenes: one to three sprites over two textured regions, each a pure function of a seed.
 
-The sprites are Noto emoji (Apache-2.0). A scene knows its caption and the box of every object, so that
-simulated category areas, captions for the tiny CLIP and checks on decoding all speak of the same things.
+The sprites are Noto emoji (Apache-2.0). A scene knows its caption and the box of every object, so
+that simulated category areas, captions for the tiny CLIP and checks on decoding all speak of the
+same things.
 """
 
 from __future__ import annotations
@@ -92,11 +93,15 @@ def render(seed: int) -> Scene:
     boxes = _place(rng)
     picture = Image.fromarray(background)
     for box in boxes:
-        patch = _sprite_picture(box.sprite.index).resize((box.size, box.size), Image.Resampling.LANCZOS)
+        patch = _sprite_picture(box.sprite.index).resize(
+            (box.size, box.size), Image.Resampling.LANCZOS
+        )
         if rng.random() < 0.5:
             patch = ImageOps.mirror(patch)
         picture.paste(patch, (box.left, box.top), patch)
-    objects = " and ".join(f"{_article(b.sprite.name)} {b.sprite.name} {_where(b)}" for b in reversed(boxes))
+    objects = " and ".join(
+        f"{_article(b.sprite.name)} {b.sprite.name} {_where(b)}" for b in reversed(boxes)
+    )
     return Scene(np.asarray(picture), tuple(boxes), f"{objects} {ground_text}")
 
 
@@ -118,7 +123,10 @@ def _place(rng: np.random.Generator) -> list[Box]:
             size = int(rng.integers(36, 67) if not boxes else rng.integers(30, 47))
             left, top = (int(v) for v in rng.integers(-4, IMAGE_SIZE - size + 5, 2))
             new = Box(sprites()[int(rng.integers(len(sprites())))], left, top, size)
-            gaps = [np.hypot(*np.subtract(new.centre, b.centre)) - 0.42 * (new.size + b.size) for b in boxes]
+            gaps = [
+                np.hypot(*np.subtract(new.centre, b.centre)) - 0.42 * (new.size + b.size)
+                for b in boxes
+            ]
             if all(gap > 0 for gap in gaps):
                 boxes.append(new)
                 break

@@ -13,7 +13,7 @@ from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_uint8, write_arrays
 from brainit.stages.low_level import layout_of
-from brainit_bit.calibration import LevelCalibration
+from brainit_bit import LevelCalibration
 from brainit_dip.inversion import InversionConfig, invert
 from brainit_dip.vgg import load_vgg
 

@@ -14,8 +14,13 @@ from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
-from brainit_bit import BrainInteractionTransformer, draw_queries, draw_voxels, multi_scale_info_nce
-from brainit_bit.calibration import LevelCalibration
+from brainit_bit import (
+    BrainInteractionTransformer,
+    LevelCalibration,
+    draw_queries,
+    draw_voxels,
+    multi_scale_info_nce,
+)
 from brainit_dip.vgg import VGGFeatures, load_vgg
 from brainit_dip.vgg_tokens import VGGTokens
 
