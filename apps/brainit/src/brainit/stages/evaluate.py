@@ -30,9 +30,13 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     features = [EfficientNetLite0.load(), named("clip", load_clip(run).embed)]
     draws, seed = run.profile.evaluation.bootstrap, run.profile.seed
     scorer = Scorer(truth, features, image_ids=ids, n_bootstrap=draws, seed=seed)
-    scores = {method: scorer.score(_of_kind(images, method)) for method in METHODS}
-    fused = _of_kind(images, "fused")
-    scores["shuffled"] = scorer.score(fused, pairing=shuffled(fused, seed))
+    scores = {}
+    for method in METHODS:
+        pictures = _of_kind(images, method)
+        values = scorer.features(pictures)
+        scores[method] = scorer.score(pictures, values)
+        if method == "fused":
+            scores["shuffled"] = scorer.score(pictures, values, shuffled(pictures, seed))
     table = {method: result.as_dict() for method, result in scores.items()}
     write_text(run.path / "scores.json", json.dumps(table, indent=1) + "\n")
     _write_rows(run.path / "per_image.csv", scores)
