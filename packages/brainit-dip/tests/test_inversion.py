@@ -86,12 +86,12 @@ def test_answer_is_the_bias_corrected_running_average(vgg: VGGFeatures, images: 
 
 
 def test_true_features_lead_to_the_image(vgg: VGGFeatures, images: Tensor) -> None:
-    config = replace(SMALL, steps=120, schedule="cosine", average_decay=0.9)
+    config = replace(SMALL, steps=100, jitter=0.01, schedule="cosine", average_decay=0.9)
     result = invert(vgg(images), vgg, config, [0, 1, 2])
     assert result.images.dtype == torch.float32
     assert result.images.min() >= 0
     assert result.images.max() <= 1
-    assert (result.loss[-1] < 0.25 * result.loss[0]).all()
+    assert (result.loss[-1] < 0.5 * result.loss[0]).all()
     found, true = result.images.flatten(1), images.flatten(1)
     correlation = torch.corrcoef(torch.cat([found, true]))[:3, 3:]
     assert (correlation.argmax(1) == torch.arange(3)).all()

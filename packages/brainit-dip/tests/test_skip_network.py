@@ -105,7 +105,7 @@ def test_weights_are_those_of_a_seed() -> None:
     bound = (128 * 9) ** -0.5  # torch.nn.Conv2d: uniform within 1 / sqrt(fan in)
     assert convolution.weight.abs().max() <= bound
     # 147,456 draws: the standard deviation of their standard deviation is below 0.2 %.
-    assert abs(float(convolution.weight.std()) / (bound / 3**0.5) - 1) < 0.01
+    assert abs(float(convolution.weight.detach().std()) / (bound / 3**0.5) - 1) < 0.01
 
 
 def test_wrong_sizes_are_refused() -> None:

@@ -98,11 +98,12 @@ def write(folder: Path, model: VGGFeatures, **changes: object) -> Path:
 @torch.no_grad()
 def test_folder_round_trip(tmp_path: Path, trainable_vgg: VGGFeatures, images: Tensor) -> None:
     loaded = load_vgg(write(tmp_path, trainable_vgg))
+    trainable_vgg.half().float()  # the file holds float16
     normalised = (images - 0.5) / 0.25 * trainable_vgg.std + trainable_vgg.mean
     for a, b in zip(loaded(images), trainable_vgg(normalised), strict=True):
         assert a.dtype == torch.float32
-        # Weights were stored in float16: relative 2^-11 in each of 8 layers.
-        torch.testing.assert_close(a, b, rtol=0, atol=8 * 2**-11 * float(b.abs().max()))
+        # Folding rounds each of 8 layers once more, as above.
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
 
 
 def test_wrong_folders_are_named(tmp_path: Path, trainable_vgg: VGGFeatures) -> None:

@@ -64,14 +64,18 @@ class InversionConfig:
 
     @classmethod
     def tiny(cls) -> InversionConfig:
-        """For a quarter-width VGG at 64 px: under half a second an image on two CPU cores."""
-        network = SkipConfig(input_channels=16, down=(32,) * 3, up=(16, 32, 32), skip=(4,) * 3)
+        """For a quarter-width VGG at 64 px: a coarse image of 32 px in 100 short steps.
+
+        Chosen on rendered scenes and features corrupted as a decoder's are. Jitter is a third of the
+        published one: in so few steps the full jitter hides the fixed input.
+        """
         return cls(
-            image_size=64,
-            network=network,
+            image_size=32,
+            network=SkipConfig(16, (32, 32, 32), (32, 32, 32), (4, 4, 4)),
             steps=100,
             lr=1e-2,
             schedule="cosine",
+            jitter=0.01,
             average_decay=0.9,
             batch_size=8,
         )
