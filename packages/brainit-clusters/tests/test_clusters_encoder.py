@@ -111,6 +111,16 @@ def test_low_rank_residuals_start_at_nothing(encoder):
     assert not torch.equal(before[0], encoder.features(images)[0])
 
 
+def test_without_low_rank_tokens_never_change(encoder):
+    plain = BrainEncoder(EncoderConfig(dim=6, channels=4, taps=(1, 3), rank=0), encoder.backbone)
+    images = torch.rand(2, 3, 12, 12, dtype=torch.float64)
+    tokens = plain.double().tokens(images)
+    assert not any(part.requires_grad for part in tokens)
+    for found, truth in zip(plain.values(tokens), plain.features(images), strict=True):
+        assert torch.equal(found, truth)
+    assert all(part.requires_grad for part in encoder.tokens(images))
+
+
 def test_gradients_reach_all_but_the_backbone(encoder):
     encoder.train()
     nn.init.normal_(encoder.low_rank[0].b.weight)

@@ -15,7 +15,7 @@ from brainit_clusters.plot import N_VERTICES, plot_clusters, plot_values
 
 @pytest.fixture(scope="module")
 def subject():
-    vertex = np.tile(np.arange(0, N_VERTICES + 3000, 5, dtype=np.int32), 2)
+    vertex = np.tile(np.arange(N_VERTICES + 3000, dtype=np.int32), 2)
     n_voxels = len(vertex)
     return SubjectData(
         name="subj01",
@@ -29,12 +29,16 @@ def subject():
     )
 
 
-def test_clusters_are_drawn_in_colour(subject, tmp_path):
+def test_each_hemisphere_is_drawn_in_its_colour(subject, tmp_path):
     plt = pytest.importorskip("matplotlib.pyplot")
-    figure = plot_clusters(subject, np.arange(subject.n_voxels) % 8, tmp_path / "map.png", "Map")
+    figure = plot_clusters(subject, subject.hemisphere, tmp_path / "map.png", "Map")
     picture = plt.imread(tmp_path / "map.png")[..., :3]
     plt.close(figure)
     coloured = np.ptp(picture, axis=2) > 0.2  # the bare cortex is grey
-    assert coloured.mean() > 0.01
+    left, right = np.array_split(np.arange(len(picture)), 2)
+    assert coloured[left].mean() > 0.1
+    assert coloured[right].mean() > 0.1
+    hues = [picture[rows][coloured[rows]].mean(axis=0).argmax() for rows in (left, right)]
+    assert hues == [0, 2]  # the first cluster is red, the second blue
     with pytest.raises(ValueError, match="values have shape"):
         plot_values(subject, np.zeros(3))

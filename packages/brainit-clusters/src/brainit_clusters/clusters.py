@@ -210,7 +210,8 @@ def purity(labels: ArrayLike, areas: ArrayLike) -> float:
 
 def subjects_per_cluster(clusters: VoxelClusters) -> NDArray[np.int64]:
     """How many subjects have a voxel in each cluster: [K]."""
-    return np.count_nonzero(clusters.composition(), axis=1)
+    counts: NDArray[np.int64] = np.count_nonzero(clusters.composition(), axis=1)
+    return counts
 
 
 def unit(embeddings: ArrayLike, name: str = "embeddings") -> NDArray[np.float32]:
@@ -225,8 +226,8 @@ def unit(embeddings: ArrayLike, name: str = "embeddings") -> NDArray[np.float32]
     length = np.linalg.norm(values, axis=1, keepdims=True)
     if not (np.isfinite(length) & (length > 0)).all():
         raise ValueError(f"{name}: an embedding is zero or not finite")
-    values = values / length
-    return values
+    scaled: NDArray[np.float32] = values / length
+    return scaled
 
 
 def _hash(points: NDArray[np.float32]) -> str:

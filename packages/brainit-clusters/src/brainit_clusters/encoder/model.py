@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from brainit_clusters._files import existing, replacing
 from brainit_clusters.encoder.backbone import Backbone, load_backbone
@@ -55,6 +57,11 @@ class EncoderConfig:
             raise ValueError("dim, channels and mlp_ratio must be at least 1, rank at least 0")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, not in [0, 1)")
+
+
+def _attention_kernel(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU the plain attention: the fused one has a very slow bfloat16 backward pass."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class BrainEncoder(nn.Module):
@@ -122,8 +129,34 @@ class BrainEncoder(nn.Module):
         embedding: Tensor = self.voxels[subject]
         return embedding
 
+    def tokens(self, images: Tensor) -> list[Tensor]:
+        """What the backbone, with its low-rank residuals, makes of images, at each tap.
+
+        With `rank` 0 this never changes in training, so a training loop may compute it once.
+
+        Args:
+            images: [B, 3, H, W] in [0, 1].
+
+        Returns:
+            One [B, T, width] a tap.
+        """
+        with _attention_kernel(images.device):
+            x = self.backbone.embed(images)
+            taken: list[Tensor] = []
+            for number, block in enumerate(self.backbone.blocks[: self.config.taps[-1]], start=1):
+                x = block(x)
+                if self.config.rank:
+                    x = self.low_rank[number - 1](x)
+                if number in self.config.taps:
+                    taken.append(self.backbone.tokens(x))
+        return taken
+
+    def values(self, tokens: list[Tensor]) -> list[Tensor]:
+        """What voxels attend to: [B, T, width] a tap to [B, T, C] a tap."""
+        return [tap.values(part) for tap, part in zip(self._taps(), tokens, strict=True)]
+
     def features(self, images: Tensor) -> list[Tensor]:
-        """What every voxel reads of the images; computed once, whatever is read out.
+        """`values` of `tokens`: all that any voxel reads of the images, computed once.
 
         Args:
             images: [B, 3, H, W] in [0, 1].
@@ -131,17 +164,10 @@ class BrainEncoder(nn.Module):
         Returns:
             One [B, T, C] a tap.
         """
-        x = self.backbone.embed(images)
-        taken: list[Tensor] = []
-        for number, block in enumerate(self.backbone.blocks[: self.config.taps[-1]], start=1):
-            x = block(x)
-            if self.config.rank:
-                x = self.low_rank[number - 1](x)
-            if number in self.config.taps:
-                tap = self.taps[len(taken)]
-                assert isinstance(tap, Tap)
-                taken.append(tap.values(self.backbone.tokens(x)))
-        return taken
+        return self.values(self.tokens(images))
+
+    def _taps(self) -> list[Tap]:
+        return [tap for tap in self.taps if isinstance(tap, Tap)]
 
     def fold(self, subject: str, voxels: Tensor | None = None) -> list[FoldedTap]:
         """Everything that does not depend on the image, for some voxels of a subject (or all).
@@ -154,11 +180,10 @@ class BrainEncoder(nn.Module):
         if voxels is not None:
             embedding = embedding[voxels]
         weights = (embedding @ self.readout_weight).split(self.config.channels, dim=1)
-        folded = []
-        for tap, weight in zip(self.taps, weights, strict=True):
-            assert isinstance(tap, Tap)
-            folded.append(tap.fold(embedding, self.position, weight))
-        return folded
+        return [
+            tap.fold(embedding, self.position, weight)
+            for tap, weight in zip(self._taps(), weights, strict=True)
+        ]
 
     def read(self, features: list[Tensor], voxels: list[FoldedTap]) -> Tensor:
         """Responses of folded voxels: [B, V]."""

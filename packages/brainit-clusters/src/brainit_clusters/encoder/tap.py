@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,6 +84,5 @@ class Tap(nn.Module):
         attended = scores.softmax(dim=-1).to(values.dtype) @ values
         attended = self.dropout(self.norm(attended))
         hidden = F.gelu(self.fc1(attended))
-        readout = torch.einsum("bvc,vc->bv", attended.to(voxels.direct.dtype), voxels.direct)
-        readout = readout + torch.einsum("bvh,vh->bv", hidden, voxels.hidden.to(hidden.dtype))
+        readout = (attended * voxels.direct).sum(dim=2) + (hidden * voxels.hidden).sum(dim=2)
         return readout + voxels.offset
