@@ -84,5 +84,5 @@ class Tap(nn.Module):
         attended = scores.softmax(dim=-1).to(values.dtype) @ values
         attended = self.dropout(self.norm(attended))
         hidden = F.gelu(self.fc1(attended))
-        readout = (attended * voxels.direct).sum(dim=2) + (hidden * voxels.hidden).sum(dim=2)
-        return readout + voxels.offset
+        readout: Tensor = voxels.offset + (attended * voxels.direct).sum(dim=2)
+        return readout + (hidden * voxels.hidden).sum(dim=2)
