@@ -7,7 +7,8 @@ session alone, as some NSD subjects do. Vertices outside the mask hold noise.
 
 Calibration, by ridge regression (scikit-learn ``RidgeCV``) from betas that are z-scored in each
 session and averaged over repeats, 600 own images to train on and 100 shared ones to test:
-PixCorr 0.47 and two-way identification 82 % (the third brain of seed 0, 2,400 vertices, scenes 0 to 699).
+PixCorr 0.47 and two-way identification 82 % (the third brain of seed 0, 2,400 vertices, scenes 0 to
+699).
 The first is the mean Pearson correlation of an image with its reconstruction (32 px, enlarged to
 96); the second is two-way identification in the pooled features of EfficientNet-Lite0 (ImageNet
 weights, 160 px): how often a predicted feature vector correlates better with its own image's than
