@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from importlib import resources
@@ -56,8 +57,9 @@ def half(name: str, value: Tensor) -> Tensor:
 
 def save_half(model: ModelMixin, folder: Path) -> Path:
     """Write a float16 copy of a diffusers model with its own `save_pretrained`."""
-    halved = type(model).from_config(model.config).half()
-    halved.load_state_dict({k: half(k, v) for k, v in model.state_dict().items()})
+    halved = copy.deepcopy(model).half()
+    for name, value in halved.state_dict().items():
+        half(name, value)
     halved.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(0o644)

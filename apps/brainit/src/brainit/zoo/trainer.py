@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,9 @@ class Plan:
         steps: Optimiser steps in all.
         rate: Peak learning rate, reached after `warmup` steps, then cosine to zero.
         ema: Decay of the averaged weights; 0 keeps none.
+        shards: Parts of a batch that run side by side, one thread each. On busy cores this is much
+            faster than threads inside every operation, which wait for each other thousands of times
+            a step. Each part draws from its own generator, so their number is part of the recipe.
         save_every: Steps between checkpoints.
     """
 
@@ -40,15 +44,16 @@ class Plan:
     ema: float = 0.0
     seed: int = 0
     save_every: int = 250
+    shards: int = 1
     log_every: int = 50
 
 
 LossOf = Callable[[torch.Generator], Tensor]
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator that all randomness of one step comes from."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+def step_generator(seed: int, step: int, shard: int = 0) -> torch.Generator:
+    """The generator that all randomness of one step (and shard) comes from."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step + shard * 1_000_000_007)
 
 
 def rate_at(plan: Plan, step: int) -> float:
@@ -83,6 +88,11 @@ class Trainer:
         )
         self.average = (
             {k: p.detach().clone() for k, p in self.parameters.items()} if plan.ema else {}
+        )
+        self.pool = (
+            ThreadPoolExecutor(plan.shards, initializer=torch.set_num_threads, initargs=(1,))
+            if plan.shards > 1
+            else None
         )
         self.step = 0
         self.seconds = 0.0
@@ -149,9 +159,7 @@ class Trainer:
         rate = rate_at(self.plan, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        loss = self.loss_of(step_generator(self.plan.seed, self.step))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = self._gradients()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
         self.optimiser.step()
         self.step += 1
@@ -164,10 +172,26 @@ class Trainer:
                 [self.parameters[k].detach() for k in names],
                 1 - decay,
             )
-        value = loss.item()
         if not math.isfinite(value):
             raise RuntimeError(f"{self.folder}: loss is {value} at step {self.step}")
         return value
+
+    def _gradients(self) -> float:
+        """Leave the mean gradient of the step's shards in the parameters; give the mean loss."""
+        shards = range(self.plan.shards)
+        answers = list(
+            self.pool.map(self._shard, shards) if self.pool else map(self._shard, shards)
+        )
+        for parameter, *gradients in zip(
+            self.parameters.values(), *(gradients for _, gradients in answers), strict=True
+        ):
+            # The fused optimiser reads raw memory: a gradient must lie in its parameter's order.
+            parameter.grad = _like(parameter, torch.stack(gradients).mean(0))
+        return sum(value for value, _ in answers) / len(answers)
+
+    def _shard(self, shard: int) -> tuple[float, tuple[Tensor, ...]]:
+        loss = self.loss_of(step_generator(self.plan.seed, self.step, shard))
+        return loss.item(), torch.autograd.grad(loss, list(self.parameters.values()))
 
     def _log(self, loss: float) -> None:
         line = {"step": self.step, "loss": round(loss, 5), "seconds": round(self.seconds, 1)}
@@ -180,6 +204,6 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _like(parameter: Tensor, moment: Tensor) -> Tensor:
-    """A moment in its parameter's memory order (the file keeps plain order); a scalar as it is."""
-    return torch.empty_like(parameter).copy_(moment) if moment.ndim else moment
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A value of the parameter's shape in the parameter's memory order; others as they are."""
+    return torch.empty_like(parameter).copy_(value) if value.ndim == parameter.ndim else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDPMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -21,8 +23,10 @@ from brainit.zoo.data import FRESH_FIRST, SceneTable, scene_table, training_scen
 from brainit.zoo.files import find_model, save_half
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 4_000
+STEPS = 3_000
 BATCH = 64
+SHARDS = 2
+SHOW_EVERY = 1_000
 DROP = 0.1
 NOISY = 0.3
 NOISE_OFFSET = 0.04
@@ -140,13 +144,18 @@ def encode_tokens(table: SceneTable, clip: open_clip.CLIP, file: Path | None = N
     return _in_parts(table, lambda x: patch_tokens(clip.visual, normalise(x)), file)
 
 
-@torch.no_grad()
 def _in_parts(table: SceneTable, code: Callable[[Tensor], Tensor], file: Path | None) -> Tensor:
     """Code all images, in parts; kept in the .npy `file` if one is given, and read if it exists."""
     if file is not None and file.exists():
         return torch.from_numpy(np.load(file))
-    parts = np.array_split(np.arange(len(table)), -(-len(table) // 64))
-    result = torch.cat([code(table.batch(rows)).half() for rows in parts])
+
+    @torch.no_grad()
+    def part(rows: NDArray[np.int64]) -> Tensor:
+        return code(table.batch(rows)).half()
+
+    parts = np.array_split(np.arange(len(table)), -(-len(table) // 32))
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        result = torch.cat(list(pool.map(part, parts)))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp.npy")
@@ -167,15 +176,17 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     unet = build()
 
     def loss_of(generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(latents), (BATCH,), generator=generator)
+        rows = torch.randint(len(latents), (BATCH // SHARDS,), generator=generator)
         return diffusion_loss(unet, latents[rows].float(), tokens[rows].float(), generator)
 
     def show(trainer: Trainer) -> None:
+        if trainer.step % SHOW_EVERY:
+            return
         averaged = build().eval()
         averaged.load_state_dict(trainer.averaged())
         draw_grid(averaged, clip, vae, fresh, work / "samples.png")
 
-    plan = Plan(steps, rate=8e-4, warmup=200, seed=seed, ema=0.999)
+    plan = Plan(steps, rate=8e-4, warmup=200, seed=seed, ema=0.999, shards=SHARDS)
     trainer = Trainer(unet, loss_of, plan, work)
     trainer.fit(resume, show)
     unet.load_state_dict(trainer.averaged())
