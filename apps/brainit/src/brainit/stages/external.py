@@ -9,7 +9,7 @@ import h5py
 from brainit.run_folder import RunError, RunFolder
 from brainit.stages import encoder as encoder_stage
 from brainit.stages.images_io import as_float
-from brainit_clusters.encoder.predict import predict_responses, write_external
+from brainit_clusters.encoder.predict import predict_subjects, write_external
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
@@ -23,8 +23,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     with h5py.File(path, "r") as file:
         images = file["images"][()]
     encoder = encoder_stage.load(run)
-    pictures = as_float(images)
-    responses = {name: predict_responses(encoder, pictures, name) for name in encoder.subjects}
+    responses = predict_subjects(encoder, as_float(images), encoder.subjects, progress=True)
     output = run.path / "external.h5"
     write_external(output, images, responses)
     return {"external": output}
