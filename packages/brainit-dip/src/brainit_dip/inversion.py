@@ -66,7 +66,7 @@ class InversionConfig:
     def tiny(cls) -> InversionConfig:
         """For a quarter-width VGG at 64 px: a coarse image of 32 px in 100 short steps.
 
-        Chosen on rendered scenes and features corrupted as a decoder's are. Jitter is a third of the
+        Chosen on rendered scenes with true and with corrupted features. Jitter is a third of the
         published one: in so few steps the full jitter hides the fixed input.
         """
         return cls(
