@@ -250,7 +250,7 @@ def test_ridge_finds_pixels_about_as_hard_as_in_nsd() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sessions": 7}, "sessions"),
+        ({"sessions": 11}, "sessions"),
         ({"seed": 1000}, "seed"),
         ({"repeats": 1}, "repeats"),
         ({"voxels": (400, 300)}, "voxels"),
