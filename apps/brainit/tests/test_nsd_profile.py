@@ -7,11 +7,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
+from brainit.precision import PRECISIONS
 from brainit.profile import load_profile
 from brainit.stages.coarse import PRESETS
 from brainit.stages.decoding import bit_config
 from brainit.stages.encoder import encoder_config
-from brainit.stages.images import PRECISIONS
 from brainit_bit import BrainInteractionTransformer
 from brainit_clusters.encoder.backbone import from_dinov2
 from brainit_clusters.encoder.model import BrainEncoder

@@ -83,7 +83,7 @@ def train(
         set_seed(seed * 100_003 + epoch)
         loss = _run_epoch(accelerator, task, optimiser, schedule, epoch)
         task.module.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), accelerator.autocast():
             figures = task.validate()
         schedule.record(figures["score"])
         state |= {"epoch": epoch + 1, "schedule": schedule.state}

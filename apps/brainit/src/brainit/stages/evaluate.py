@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from brainit.precision import autocast
 from brainit.run_folder import RunFolder, replacing, write_text
 from brainit.stages import encoder as encoder_stage
 from brainit.stages.images_io import as_float, read_arrays, write_arrays
@@ -68,9 +69,9 @@ def _encoder_accuracy(run: RunFolder) -> dict[str, dict[str, np.ndarray]]:
         for name in dataset.subjects:
             subject = dataset.subject(name)
             rows = subject.rows("test")
-            predicted = predict_responses(
-                encoder, as_float(dataset.images(subject.image_id[rows])), name
-            )
+            images = as_float(dataset.images(subject.image_id[rows]))
+            with autocast(run.profile.encoder.training.precision):
+                predicted = predict_responses(encoder, images, name)
             correlation = voxel_correlation(predicted, subject.betas[rows])
             accuracy[name] = {"correlation": correlation, "noise_ceiling": subject.noise_ceiling}
     return accuracy

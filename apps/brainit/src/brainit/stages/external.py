@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 
+from brainit.precision import autocast
 from brainit.run_folder import RunError, RunFolder
 from brainit.stages import encoder as encoder_stage
 from brainit.stages.images_io import as_float
@@ -23,7 +24,8 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     with h5py.File(path, "r") as file:
         images = file["images"][()]
     encoder = encoder_stage.load(run)
-    responses = predict_subjects(encoder, as_float(images), encoder.subjects, progress=True)
+    with autocast(run.profile.encoder.training.precision):
+        responses = predict_subjects(encoder, as_float(images), encoder.subjects, progress=True)
     output = run.path / "external.h5"
     write_external(output, images, responses)
     return {"external": output}

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from brainit.models import resolve
+from brainit.precision import PRECISIONS
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
@@ -17,8 +18,6 @@ from brainit.stages.images_io import as_float, as_uint8, read_arrays, write_arra
 from brainit_diffusion.fusion import Refiner, fuse
 from brainit_diffusion.refine import load_refiner, refine_images
 from brainit_diffusion.unclip import UnCLIP
-
-PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 from importlib import resources
@@ -64,6 +65,12 @@ def save_half(model: ModelMixin, folder: Path) -> Path:
     for file in folder.iterdir():
         file.chmod(0o644)
     return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Sixteen hex digits that change with the weights in a model folder."""
+    (weights,) = folder.glob("*.safetensors")
+    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
 
 
 def shipped_models() -> Path:

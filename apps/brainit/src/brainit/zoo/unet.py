@@ -20,13 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from brainit.simulation.scenes import IMAGE_SIZE
 from brainit.zoo.clip import WIDTH, normalise, patch_tokens
 from brainit.zoo.data import FRESH_FIRST, SceneTable, scene_table, training_scenes
-from brainit.zoo.files import find_model, save_half
+from brainit.zoo.files import find_model, fingerprint, save_half
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 3_000
+STEPS = 2_400
 BATCH = 64
 SHARDS = 2
-SHOW_EVERY = 1_000
+SHOW_EVERY = 800
 DROP = 0.1
 NOISY = 0.3
 NOISE_OFFSET = 0.04
@@ -169,8 +169,10 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     work = output / "work" / "unet"
     clip, vae = load_eyes(output)
     table = training_scenes(output / "work" / "scenes")
-    tokens = encode_tokens(table, clip, work / f"tokens-{len(table)}.npy")
-    latents = encode_latents(table, vae, work / f"latents-{len(table)}.npy")
+    # Named after the model's weights, so that a model trained anew is not met by old values.
+    marks = {name: fingerprint(find_model(output, name)) for name in ("clip", "vae")}
+    tokens = encode_tokens(table, clip, work / f"tokens-{marks['clip']}.npy")
+    latents = encode_latents(table, vae, work / f"latents-{marks['vae']}.npy")
     fresh = scene_table(range(FRESH_FIRST, FRESH_FIRST + 16))
     torch.manual_seed(seed)
     unet = build()

@@ -1,0 +1,18 @@
+"""Precisions by the names that profiles give them."""
+
+from __future__ import annotations
+
+import torch
+
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(precision: str) -> torch.autocast:
+    """Autocast of the computing device in a profile's precision; "no" leaves float32 alone.
+
+    Raises:
+        KeyError: An unknown precision.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device, dtype, enabled=dtype != torch.float32)
