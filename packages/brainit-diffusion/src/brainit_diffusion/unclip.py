@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +33,8 @@ class UnCLIP:
         original_size: tuple[int, int] | None = None,
     ) -> None:
         # Any: diffusers' classes get much of what they have at run time.
-        self.vae: Any = vae
-        self.unet: Any = unet
+        self.vae = cast(Any, vae)
+        self.unet = cast(Any, unet)
         self.scheduler: Any = euler_scheduler()
         for part in (self.vae, self.unet):
             part.eval()
@@ -68,7 +68,7 @@ class UnCLIP:
         """Latents of images in [0, 1] [B, 3, H, W]: the mode times the scaling factor."""
         images = self._fit(images).to(self.device)
         latents: Tensor = self.vae.encode(2 * images - 1).latent_dist.mode()
-        return latents.float() * self.vae.config.scaling_factor
+        return latents.float() * float(self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, contrast: float = 1.0) -> Tensor:
