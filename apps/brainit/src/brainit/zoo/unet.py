@@ -21,15 +21,17 @@ from brainit.simulation.scenes import IMAGE_SIZE
 from brainit.zoo.clip import WIDTH, normalise, patch_tokens
 from brainit.zoo.data import FRESH_FIRST, SceneTable, scene_table, training_scenes
 from brainit.zoo.files import find_model, fingerprint, save_half
+from brainit.zoo.guide import Guide
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 2_400
+STEPS = 2_150
 BATCH = 64
 SHARDS = 2
-SHOW_EVERY = 800
+SHOW_EVERY = 1_250
 DROP = 0.1
 NOISY = 0.3
 NOISE_OFFSET = 0.04
+GUIDE, GUIDE_AFTER = 0.04, 1_000
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -176,10 +178,13 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     fresh = scene_table(range(FRESH_FIRST, FRESH_FIRST + 16))
     torch.manual_seed(seed)
     unet = build()
+    guide = Guide(unet)
 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (BATCH // SHARDS,), generator=generator)
-        return diffusion_loss(unet, latents[rows].float(), tokens[rows].float(), generator)
+        loss = diffusion_loss(unet, latents[rows].float(), tokens[rows].float(), generator)
+        far = guide.take()
+        return loss + GUIDE * far if trainer.step >= GUIDE_AFTER else loss
 
     def show(trainer: Trainer) -> None:
         if trainer.step % SHOW_EVERY:
@@ -191,8 +196,9 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     plan = Plan(steps, rate=8e-4, warmup=200, seed=seed, ema=0.999, shards=SHARDS)
     trainer = Trainer(unet, loss_of, plan, work)
     trainer.fit(resume, show)
-    unet.load_state_dict(trainer.averaged())
-    return save_half(unet, output / "unet")
+    final = build()
+    final.load_state_dict(trainer.averaged())
+    return save_half(final, output / "unet")
 
 
 def load_eyes(output: Path) -> tuple[open_clip.CLIP, AutoencoderKL]:
