@@ -98,7 +98,12 @@ class Clusters:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """One Brain Interaction Transformer. `queries` are drawn per level (empty: all, every time)."""
+    """One Brain Interaction Transformer.
+
+    `queries` are drawn per level (empty: all, every time). `start_length` is the length of the
+    voxel embeddings at the start, taken from the encoder's; 0 draws them small and random, as
+    published.
+    """
 
     dim: int
     heads: int
@@ -106,6 +111,7 @@ class Decoder:
     mlp_ratio: int
     voxels_drawn: int
     queries: tuple[int, ...]
+    start_length: float
     external_per_real: float
     training: Training
 

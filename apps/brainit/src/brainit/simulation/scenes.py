@@ -78,9 +78,9 @@ def sprites() -> tuple[Sprite, ...]:
 def render(seed: int) -> Scene:
     """Render the scene of one seed.
 
-    The same seed gives the same bytes. Background: two regions divided by a tilted line, each with a
-    texture in two colours. Objects: a first sprite of 36 to 66 pixels, up to two
-    more of 30 to 46, whose centres keep apart.
+    The same seed gives the same bytes. Background: two regions divided by a tilted line, each with
+    a texture in two colours. Objects: a first sprite of 36 to 66 pixels and up to two more of 30 to
+    46, whose centres keep apart.
 
     Args:
         seed: Non-negative seed of the scene.

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
+from brainit.stages import encoder as encoder_stage
 from brainit_bit import BITConfig, BrainInteractionTransformer
 from brainit_clusters.clusters import VoxelClusters
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.predict import ExternalResponses
+from brainit_clusters.whitening import whitened
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,19 @@ def build(
     torch.manual_seed(run.profile.seed)
     model = BrainInteractionTransformer(config)
     generator = torch.Generator().manual_seed(run.profile.seed)
+    starts = _starts(run, settings) if settings.start_length else {}
     for name in clusters.subjects:
         labels = torch.from_numpy(clusters.labels_of(name).astype(np.int64))
-        model.add_subject(name, labels, generator=generator)
+        model.add_subject(name, labels, embedding=starts.get(name), generator=generator)
     return model
+
+
+def _starts(run: RunFolder, settings: Decoder) -> dict[str, Tensor]:
+    """Start from what the encoder knows of each voxel: a short training has no time to find it."""
+    encoder = encoder_stage.load(run)
+    embeddings = {name: encoder.voxel_embedding(name).detach().numpy() for name in encoder.subjects}
+    starts = whitened(embeddings, settings.dim, settings.start_length)
+    return {name: torch.from_numpy(values) for name, values in starts.items()}
 
 
 def bit_config(settings: Decoder, n_clusters: int, n_tokens: int, width: int) -> BITConfig:
