@@ -212,7 +212,7 @@ def unit_tokens(clip: open_clip.CLIP, images: Tensor) -> None:
     Every reader of the stream is a layer norm, so the model computes the same as before.
     """
     scale = 1 / patch_tokens(clip.visual, images).std()
-    writers: list[nn.Module] = [clip.visual.ln_pre]
+    writers: list[Any] = [clip.visual.ln_pre]
     for block in clip.visual.transformer.resblocks:
         writers += [block.attn.out_proj, block.mlp.c_proj]
     for writer in writers:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -56,7 +55,7 @@ def half(name: str, value: Tensor) -> Tensor:
     return result
 
 
-def save_half(model: ModelMixin, folder: Path) -> Path:
+def save_half(model: Any, folder: Path) -> Path:
     """Write a float16 copy of a diffusers model with its own `save_pretrained`."""
     halved = copy.deepcopy(model).half()
     for name, value in halved.state_dict().items():

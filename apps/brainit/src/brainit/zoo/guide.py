@@ -12,8 +12,7 @@ from math import isqrt
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 REACH = 0.17
 
@@ -24,7 +23,7 @@ class Guide:
     One guide serves all cross-attentions of a UNet; each thread has its own notes.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: nn.Module) -> None:
         self.notes: dict[int, list[Tensor]] = {}
         for name, module in unet.named_modules():
             if name.endswith("attn2"):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -79,8 +80,12 @@ class Trainer:
         self.parameters = dict(model.named_parameters())
         decayed = [p for p in self.parameters.values() if p.ndim > 1]
         plain = [p for p in self.parameters.values() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": plain, "weight_decay": 0.0},
+        ]
         self.optimiser = torch.optim.AdamW(
-            [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+            groups,
             lr=plan.rate,
             betas=plan.betas,
             weight_decay=plan.weight_decay,
@@ -108,13 +113,13 @@ class Trainer:
         if resume and (self.folder / "state.json").exists():
             self.load()
         self.model.train()
-        began, total = time.time() - self.seconds, 0.0
+        began, losses = time.time() - self.seconds, list[float]()
         while self.step < self.plan.steps:
-            total += self._advance()
+            losses.append(self._advance())
             self.seconds = time.time() - began
             if self.step % self.plan.log_every == 0 or self.step == self.plan.steps:
-                self._log(total / self.plan.log_every)
-                total = 0.0
+                self._log(sum(losses) / len(losses))
+                losses.clear()
             if self.step % self.plan.save_every == 0 or self.step == self.plan.steps:
                 self.save()
                 if every:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -35,7 +36,7 @@ GUIDE, GUIDE_AFTER = 0.04, 1_000
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def build() -> UNet2DConditionModel:
+def build() -> Any:
     """A new UNet over 12 x 12 x 8 latents, cross-attending to 64 tokens of 128.
 
     The vector condition is original size and crop alone (4 numbers, 32 sinusoids each); the pooled
@@ -67,7 +68,7 @@ def conditions(count: int) -> dict[str, Tensor]:
 
 
 def diffusion_loss(
-    unet: UNet2DConditionModel, latents: Tensor, tokens: Tensor, generator: torch.Generator
+    unet: Any, latents: Tensor, tokens: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Mean squared error of the predicted noise, with offset noise and spoilt or dropped tokens.
 
@@ -81,7 +82,8 @@ def diffusion_loss(
     noise = torch.randn(latents.shape, generator=generator)
     noise += NOISE_OFFSET * torch.randn(count, latents.shape[1], 1, 1, generator=generator)
     times = torch.randint(1000, (count,), generator=generator)
-    noisy = DDPMScheduler(**BETAS).add_noise(latents, noise, times)
+    scheduler: Any = DDPMScheduler(**BETAS)
+    noisy = scheduler.add_noise(latents, noise, times)
     # Of torch's attentions on a CPU the plain one has by far the fastest backward in bfloat16.
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         answer = unet(
@@ -103,7 +105,7 @@ def spoil(tokens: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def sample(
-    unet: UNet2DConditionModel,
+    unet: Any,
     tokens: Tensor,
     steps: int = 20,
     guidance: float = 3.0,
@@ -111,11 +113,11 @@ def sample(
 ) -> Tensor:
     """Scaled latents [B, 8, 12, 12] drawn by Euler steps under classifier-free guidance."""
     generator = torch.Generator().manual_seed(seed)
-    scheduler = EulerDiscreteScheduler(**BETAS)
+    scheduler: Any = EulerDiscreteScheduler(**BETAS)
     scheduler.set_timesteps(steps)
     size = unet.config.sample_size
     shape = (len(tokens), unet.config.in_channels, size, size)
-    latents = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
+    latents: Tensor = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
     empty = torch.randn(tokens.shape, generator=generator)
     for time in scheduler.timesteps:
         twice = scheduler.scale_model_input(torch.cat([latents, latents]), time)
@@ -129,13 +131,13 @@ def sample(
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(vae: Any, latents: Tensor) -> Tensor:
     """Scaled latents to images in [0, 1] [B, 3, 96, 96]."""
     images: Tensor = vae.decode(latents / vae.config.scaling_factor).sample
     return (images / 2 + 0.5).clamp(0, 1)
 
 
-def encode_latents(table: SceneTable, vae: AutoencoderKL, file: Path | None = None) -> Tensor:
+def encode_latents(table: SceneTable, vae: Any, file: Path | None = None) -> Tensor:
     """Scaled latent means of scenes [N, 8, 12, 12], float16; see `_in_parts` for `file`."""
     factor = vae.config.scaling_factor
     return _in_parts(table, lambda x: vae.encode(x * 2 - 1).latent_dist.mean * factor, file)
@@ -201,7 +203,7 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     return save_half(final, output / "unet")
 
 
-def load_eyes(output: Path) -> tuple[open_clip.CLIP, AutoencoderKL]:
+def load_eyes(output: Path) -> tuple[open_clip.CLIP, Any]:
     """CLIP and VAE, float32, in evaluation mode, trained under `output` or shipped."""
     clip = open_clip.create_model(f"local-dir:{find_model(output, 'clip')}").eval()
     vae = AutoencoderKL.from_pretrained(find_model(output, "vae"), torch_dtype=torch.float32)
@@ -209,9 +211,9 @@ def load_eyes(output: Path) -> tuple[open_clip.CLIP, AutoencoderKL]:
 
 
 def draw_grid(
-    unet: UNet2DConditionModel,
+    unet: Any,
     clip: open_clip.CLIP,
-    vae: AutoencoderKL,
+    vae: Any,
     table: SceneTable,
     path: Path,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,12 @@ LEVELS = (5, 12, 22)
 SQUARED, PERCEPTUAL, KL = 3.0, 0.1, 1e-6
 
 
-def build() -> AutoencoderKL:
+def build() -> Any:
     """A new autoencoder: four levels, eight latent channels, shrinking each side eightfold.
 
     Two norm groups, because torch's group norm is slow on a CPU where a group has few channels.
     """
-    model = AutoencoderKL(
+    model: Any = AutoencoderKL(
         block_out_channels=(16, 32, 64, 96),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -52,8 +53,7 @@ class Perceptual(nn.Module):
     def __init__(self, model: vgg.TinyVGG) -> None:
         super().__init__()
         self.layers = model.features[: LEVELS[-1] + 1].eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(vgg.MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(vgg.STD).view(3, 1, 1))
+        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (vgg.MEAN, vgg.STD))
 
     def forward(self, answer: Tensor, truth: Tensor) -> Tensor:
         """Mean over levels of the absolute difference over the truth's spread; images in [0, 1]."""
@@ -97,7 +97,8 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
             features = perceptual(answer, images)
         gap = answer.float() - images
         fidelity = gap.abs().mean() + SQUARED * gap.square().mean()
-        return fidelity + PERCEPTUAL * features + KL * posterior.kl().float().mean()
+        loss: Tensor = fidelity + PERCEPTUAL * features + KL * posterior.kl().float().mean()
+        return loss
 
     plan = Plan(
         steps, rate=1.5e-3, warmup=50, weight_decay=0.0, seed=seed, ema=0.995, shards=SHARDS
@@ -109,7 +110,7 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
 
 
 @torch.no_grad()
-def write_vae(model: AutoencoderKL, images: Tensor, folder: Path) -> Path:
+def write_vae(model: Any, images: Tensor, folder: Path) -> Path:
     """Write the autoencoder with the scaling factor that gives its latents standard deviation one.
 
     Args:

@@ -32,8 +32,10 @@ class TinyVGG(nn.Module):
 
     def __init__(self, channels: tuple[tuple[int, ...], ...] = CHANNELS) -> None:
         super().__init__()
-        layout: list[str | int] = [v for level in channels for v in (*level, "M")]  # type: ignore[misc]
-        self.features = make_layers(layout, batch_norm=True)  # type: ignore[arg-type]
+        layout: list[str | int] = []
+        for level in channels:
+            layout += [*level, "M"]
+        self.features = make_layers(layout, batch_norm=True)
         self.head = nn.Linear(channels[-1][-1], len(sprites()) + len(PALETTE) + len(TEXTURES))
 
     def forward(self, images: Tensor) -> Tensor:
