@@ -24,6 +24,7 @@ SMALL = (
     "clusters.count=6",
     "low_level.training.epochs=2",
     "semantic.training.epochs=2",
+    "coarse.steps=5",
     "image.steps=4",
     "image.fused_start_step=1",
     "evaluation.subjects=[1, 2]",

@@ -118,9 +118,11 @@ class Decoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Coarse:
-    """Deep Image Prior inversion of predicted VGG features."""
+    """Deep Image Prior inversion of predicted VGG features: a preset, its steps and precision."""
 
     preset: str
+    steps: int
+    precision: str
     batch_size: int
 
 

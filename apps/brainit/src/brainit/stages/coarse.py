@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from brainit.models import resolve
+from brainit.profile import Coarse
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_uint8, write_arrays
@@ -20,6 +22,16 @@ from brainit_dip.vgg import load_vgg
 PRESETS = {"reference": InversionConfig.reference, "tiny": InversionConfig.tiny}
 
 
+def inversion_config(settings: Coarse) -> InversionConfig:
+    """A preset with a profile's steps, precision and batch size."""
+    return replace(
+        PRESETS[settings.preset](),
+        steps=settings.steps,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+    )
+
+
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write coarse.h5: one image per test trial."""
     settings = run.profile.coarse
@@ -27,7 +39,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     layout = layout_of(vgg)
     model = decoding.load(run.output("low_level", "model"))
     calibration = LevelCalibration.load(run.output("low_level", "calibration"))
-    config = PRESETS[settings.preset]()
+    config = inversion_config(settings)
     trials = test_set.load(run)
     work = [
         (name, start)

@@ -38,6 +38,15 @@ class Batch:
     seed: int
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What a batch will hold: rows of a subject's responses, or -1 - index of an external image."""
+
+    subject: str
+    samples: NDArray[np.int64]
+    seed: int
+
+
 class Samples:
     """Real and external samples of all subjects over one table of images.
 
@@ -57,12 +66,13 @@ class Samples:
             pictures = external.images()
         self.images: NDArray[np.uint8] = np.concatenate([real, pictures])
         self.n_real = len(real)
+        self.noise = {name: self._unexplained(name) for name in self.subjects}
         self.image_of = {
             name: np.searchsorted(ids, s.image_id) for name, s in self.subjects.items()
         }
         self.seed = run.profile.seed
 
-    def epoch(self, number: int, batch_size: int, external_per_real: float) -> Sequence[Batch]:
+    def epoch(self, number: int, batch_size: int, external_per_real: float) -> Sequence[Draw]:
         """Every real training sample once; each external image as one random subject sees it."""
         rng = np.random.default_rng([self.seed, number])
         n_external = len(self.images) - self.n_real
@@ -74,28 +84,42 @@ class Samples:
             samples = np.concatenate([real, -1 - chosen[owners == index]])
             rng.shuffle(samples)
             for part in np.array_split(samples, max(1, round(len(samples) / batch_size))):
-                batches.append(self._batch(name, part, int(rng.integers(2**62))))
+                batches.append(Draw(name, part, int(rng.integers(2**62))))
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def held_out(self, split: str) -> list[Batch]:
         """All real samples of a split, one batch a subject."""
-        names = self.subjects
         return [
-            self._batch(name, names[name].rows(split), index) for index, name in enumerate(names)
+            self.load(Draw(name, subject.rows(split), index))
+            for index, (name, subject) in enumerate(self.subjects.items())
         ]
+
+    def _unexplained(self, name: str) -> NDArray[np.float32]:
+        """Per voxel the standard deviation that measured responses have beyond predicted ones.
+
+        Predictions carry neither noise nor what the encoder misses. Without it a decoder learns to
+        trust patterns that no scan is clean enough to show.
+        """
+        measured = self.subjects[name].betas[self.subjects[name].rows("train")].var(0)
+        gap = measured - self.external[name].astype(np.float32).var(0)
+        result: NDArray[np.float32] = np.sqrt(gap.clip(min=0))
+        return result
 
     def _n_train(self) -> int:
         return sum(len(s.rows("train")) for s in self.subjects.values())
 
-    def _batch(self, name: str, samples: NDArray[np.int64], seed: int) -> Batch:
-        """`samples`: rows of the subject's real responses, or -1 - index of an external image."""
+    def load(self, draw: Draw) -> Batch:
+        """The responses that a draw names."""
+        name, samples = draw.subject, draw.samples
         is_real = samples >= 0
         activations = np.empty((len(samples), len(self.subjects[name].vertex)), np.float32)
         activations[is_real] = self.subjects[name].betas[samples[is_real]]
-        activations[~is_real] = self.external[name][-1 - samples[~is_real]]
+        predicted = self.external[name][-1 - samples[~is_real]].astype(np.float32)
+        noise = np.random.default_rng(draw.seed).standard_normal(predicted.shape, np.float32)
+        activations[~is_real] = predicted + self.noise[name] * noise
         real_image = self.image_of[name][np.where(is_real, samples, 0)]
         images = np.where(is_real, real_image, self.n_real - 1 - samples)
-        return Batch(name, torch.from_numpy(activations), torch.from_numpy(images), seed)
+        return Batch(name, torch.from_numpy(activations), torch.from_numpy(images), draw.seed)
 
 
 def build(

@@ -66,13 +66,14 @@ class LowLevelTask:
         self.vgg = vgg
         self.layout = layout_of(vgg)
 
-    def epoch(self, number: int) -> Sequence[decoding.Batch]:
+    def epoch(self, number: int) -> Sequence[decoding.Draw]:
         """Real and external samples, shuffled."""
         settings = self.settings
         return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
 
-    def loss(self, batch: decoding.Batch) -> Tensor:
+    def loss(self, draw: decoding.Draw) -> Tensor:
         """Symmetric InfoNCE over the drawn tokens of the whole batch, mean over levels."""
+        batch = self.samples.load(draw)
         generator = torch.Generator().manual_seed(batch.seed)
         n, n_voxels = batch.activations.shape
         multiplicity = draw_voxels(

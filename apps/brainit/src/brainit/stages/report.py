@@ -15,6 +15,7 @@ from brainit.run_folder import RunFolder
 from brainit.stages.images_io import read_arrays
 from brainit_clusters.clusters import VoxelClusters
 from brainit_clusters.data.dataset import BrainDataset
+from brainit_clusters.encoder.score import fraction_of_ceiling
 from brainit_clusters.plot import plot_clusters, plot_values
 from brainit_eval.gallery import Gallery, GalleryRow, choose_rows, write_gallery
 from brainit_eval.report import (
@@ -37,7 +38,7 @@ METHODS = {
     "shuffled": ("Shuffled fMRI", "control: each brain's image held against another image", True),
 }
 RANKED_BY = "two_way_late"
-CEILING_FLOOR = 0.3
+CEILING_FLOOR = 0.1
 ROWS = 9
 
 
@@ -125,10 +126,10 @@ def _headline(scores: dict[str, Any], accuracy: dict[str, dict[str, np.ndarray]]
 
 def _share_of_ceiling(accuracy: dict[str, dict[str, np.ndarray]]) -> float:
     """Median over voxels with a ceiling of correlation over the highest to expect, sqrt(NC)."""
-    shares = []
-    for arrays in accuracy.values():
-        ceiling = np.sqrt(arrays["noise_ceiling"])
-        shares.append((arrays["correlation"] / ceiling)[ceiling > CEILING_FLOOR])
+    shares = [
+        fraction_of_ceiling(arrays["correlation"], arrays["noise_ceiling"], CEILING_FLOOR)
+        for arrays in accuracy.values()
+    ]
     return float(np.nanmedian(np.concatenate(shares)))
 
 

@@ -57,13 +57,14 @@ class SemanticTask:
         self.tokens = tokens
         self.settings = settings
 
-    def epoch(self, number: int) -> Sequence[decoding.Batch]:
+    def epoch(self, number: int) -> Sequence[decoding.Draw]:
         """Real and external samples, shuffled."""
         settings = self.settings
         return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
 
-    def loss(self, batch: decoding.Batch) -> Tensor:
+    def loss(self, draw: decoding.Draw) -> Tensor:
         """Mean squared error over tokens, from a random draw of voxels."""
+        batch = self.samples.load(draw)
         generator = torch.Generator().manual_seed(batch.seed)
         n, n_voxels = batch.activations.shape
         multiplicity = draw_voxels(
