@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from brainit_clusters.clusters import fit_clusters
-
 from brainit.run_folder import RunFolder
 from brainit.stages import encoder as encoder_stage
+from brainit_clusters.clusters import fit_clusters
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
