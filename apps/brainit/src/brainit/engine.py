@@ -29,8 +29,13 @@ PLATEAU_FACTOR = 0.1
 class Task(Protocol):
     """What the engine trains."""
 
-    name: str
-    module: nn.Module
+    @property
+    def name(self) -> str:
+        """What progress bars and logs call it."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained, in place."""
 
     def epoch(self, number: int) -> Sequence[Any]:
         """Batches of one epoch, a pure function of the task's seed and the epoch's number."""

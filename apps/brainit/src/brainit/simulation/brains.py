@@ -151,7 +151,7 @@ def _channel_weights(areas: AreaMap, centre: Floats, rng: np.random.Generator) -
     share = np.where(signed, rng.uniform(0.85, 1.0, n), rng.uniform(0.0, 0.05, n))[:, None]
     weight = np.concatenate([(1 - share) * energy, share * taste], 1)
     weight[np.isnan(chance)] = 0
-    return weight.astype(np.float32)
+    return np.asarray(weight, np.float32)
 
 
 def _energy_tuning(areas: AreaMap, centre: Floats, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -181,7 +181,7 @@ def _object_weights(areas: AreaMap, rng: np.random.Generator) -> Floats:
     liking = np.exp(rng.normal(size=(len(areas), N_TRAITS)) @ traits.T / np.sqrt(N_TRAITS))
     weight = own[:, category] * liking
     weight[~np.isin(areas.area, [AREA_INDEX[name] for name in TASTES])] = 0
-    return weight.astype(np.float32)
+    return np.asarray(weight, np.float32)
 
 
 def _object_drive(brain: Brain, features: SceneFeatures) -> Floats:

@@ -78,7 +78,7 @@ def scene_features(images: NDArray[np.uint8], boxes: Sequence[tuple[Box, ...]]) 
 
 
 def _channels(images: NDArray[np.uint8]) -> Floats:
-    rgb = _pool(images.astype(np.float32) / 255, 2)
+    rgb = _pool(np.divide(images, 255, dtype=np.float32), 2)
     red, green, blue = (rgb[..., i] for i in range(3))
     luminance = rgb.mean(-1)
     energy = _energy(luminance)

@@ -79,7 +79,7 @@ def _together(values: NDArray[np.int32], name: str) -> NDArray[np.int32]:
 def _write(folder: Path, name: str, label: NDArray[np.int32], codes: dict[int, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for hemisphere, values in zip(HEMISPHERES, label, strict=True):
-        image = nibabel.MGHImage(values[:, None, None], np.eye(4))  # type: ignore[attr-defined]
+        image = nibabel.MGHImage(values[:, None, None], np.eye(4))
         _replace(folder / f"{hemisphere}.{name}.mgz", gzip.compress(image.to_bytes(), mtime=0))
     lines = ["0 Unknown 0 0 0 0"]
     lines += [

@@ -25,6 +25,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel
@@ -169,14 +170,13 @@ def _scan(
 
 def _label(output: Path, name: str) -> list[NDArray[np.int32]]:
     folder = output / "nsddata/freesurfer/fsaverage/label"
-    return [
-        np.asarray(nibabel.load(folder / f"{h}.{name}.mgz").dataobj).ravel() for h in HEMISPHERES
-    ]  # type: ignore[attr-defined]
+    images: list[Any] = [nibabel.load(folder / f"{h}.{name}.mgz") for h in HEMISPHERES]
+    return [np.asarray(image.dataobj).ravel() for image in images]
 
 
 def write_mgh(path: Path, values: NDArray[np.float32]) -> None:
     """Write values [n_vertices] or [n_vertices, n_frames] as a FreeSurfer surface overlay."""
-    image = nibabel.MGHImage(np.expand_dims(values, (1, 2)), np.eye(4))  # type: ignore[attr-defined]
+    image = nibabel.MGHImage(np.expand_dims(values, (1, 2)), np.eye(4))
     write_bytes(path, image.to_bytes())
 
 

@@ -178,14 +178,14 @@ def _plain(
     rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     u, _ = _rotated(rng, x, y)
-    return np.clip(u - u.mean() + 0.5, 0, 1)
+    return np.asarray(np.clip(u - u.mean() + 0.5, 0, 1))
 
 
 def _stripes(
     rng: np.random.Generator, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     u, _ = _rotated(rng, x, y)
-    return 0.5 + 0.5 * np.tanh(3 * np.sin(2 * np.pi * rng.uniform(4, 12) * u))
+    return np.asarray(0.5 + 0.5 * np.tanh(3 * np.sin(2 * np.pi * rng.uniform(4, 12) * u)))
 
 
 def _checks(
@@ -193,7 +193,7 @@ def _checks(
 ) -> NDArray[np.float64]:
     u, v = _rotated(rng, x, y)
     frequency = 2 * np.pi * rng.uniform(3, 8)
-    return 0.5 + 0.5 * np.tanh(4 * np.sin(frequency * u) * np.sin(frequency * v))
+    return np.asarray(0.5 + 0.5 * np.tanh(4 * np.sin(frequency * u) * np.sin(frequency * v)))
 
 
 def _dots(
@@ -219,7 +219,7 @@ def _clouds(
     radius = np.maximum(np.hypot(*np.meshgrid(frequencies, frequencies)), 1.0)
     spectrum = np.fft.fft2(rng.normal(size=x.shape)) * radius ** -rng.uniform(1.2, 2.0)
     field = np.fft.ifft2(spectrum).real
-    return 0.5 + 0.5 * np.tanh((field - field.mean()) / field.std())
+    return np.asarray(0.5 + 0.5 * np.tanh((field - field.mean()) / field.std()))
 
 
 TEXTURES: dict[

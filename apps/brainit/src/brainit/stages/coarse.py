@@ -27,7 +27,7 @@ def inversion_config(settings: Coarse) -> InversionConfig:
     return replace(
         PRESETS[settings.preset](),
         steps=settings.steps,
-        precision=settings.precision,
+        precision=settings.precision,  # type: ignore[arg-type] # "float32" or "bfloat16"
         batch_size=settings.batch_size,
     )
 

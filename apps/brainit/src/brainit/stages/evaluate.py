@@ -18,7 +18,7 @@ from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.predict import predict_responses
 from brainit_clusters.encoder.score import voxel_correlation
 from brainit_eval.features import EfficientNetLite0
-from brainit_eval.score import Scorer, Scores, named, shuffled
+from brainit_eval.score import FeatureFunction, Scorer, Scores, named, shuffled
 
 METHODS = ("coarse", "semantic", "fused", "ridge", "ridge_coarse")
 
@@ -28,7 +28,10 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     images = read_arrays(run.output("images", "reconstructions"))
     truth = _of_kind(images, "seen")
     ids = {name: arrays["image_id"] for name, arrays in images.items()}
-    features = [EfficientNetLite0.load(), named("clip", load_clip(run).embed)]
+    features: list[FeatureFunction] = [
+        EfficientNetLite0.load(),
+        named("clip", load_clip(run).embed),
+    ]
     draws, seed = run.profile.evaluation.bootstrap, run.profile.seed
     scorer = Scorer(truth, features, image_ids=ids, n_bootstrap=draws, seed=seed)
     scores = {}
@@ -64,7 +67,7 @@ def _write_rows(path: Path, scores: dict[str, Scores]) -> None:
 def _encoder_accuracy(run: RunFolder) -> dict[str, dict[str, np.ndarray]]:
     """Per voxel the correlation of predicted and measured test responses."""
     encoder = encoder_stage.load(run)
-    accuracy = {}
+    accuracy: dict[str, dict[str, np.ndarray]] = {}
     with BrainDataset.open(run.output("prepare", "dataset")) as dataset:
         for name in dataset.subjects:
             subject = dataset.subject(name)

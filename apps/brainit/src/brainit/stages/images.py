@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from brainit.models import resolve
@@ -27,7 +28,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     coarse = read_arrays(run.output("coarse", "coarse"))
     ridge = read_arrays(run.output("baseline", "ridge"))
     options, fusing = _options(run.profile), _fusing(run.profile)
-    arrays = {}
+    arrays: dict[str, dict[str, NDArray[Any]]] = {}
     for name, trial in test_set.load(run).items():
         options["seeds"] = [run.profile.seed + int(image) for image in trial.image_id]
         size = tuple(trial.images.shape[1:3])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,9 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainit.run_folder import replacing
-
-Reconstructions = dict[str, dict[str, NDArray[np.uint8]]]
-"""Subject -> kind ("seen", "coarse", ...) -> uint8 [n, H, W, 3]."""
 
 
 def as_float(images: NDArray[np.uint8]) -> Tensor:
@@ -28,7 +27,7 @@ def as_uint8(images: Tensor) -> NDArray[np.uint8]:
     return result
 
 
-def write_arrays(path: Path, subjects: dict[str, dict[str, NDArray[np.generic]]]) -> Path:
+def write_arrays(path: Path, subjects: Mapping[str, Mapping[str, NDArray[Any]]]) -> Path:
     """Write named arrays per subject into one HDF5 file."""
     with replacing(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
         for subject, arrays in subjects.items():
@@ -37,7 +36,7 @@ def write_arrays(path: Path, subjects: dict[str, dict[str, NDArray[np.generic]]]
     return path
 
 
-def read_arrays(path: Path) -> dict[str, dict[str, NDArray[np.generic]]]:
+def read_arrays(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """Read what `write_arrays` wrote."""
     with h5py.File(path, "r") as file:
         return {

@@ -18,7 +18,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         betas=data.betas,
         space=data.space,
         mask=data.mask,
-        normalisation=data.normalisation,
+        normalisation=data.normalisation,  # type: ignore[arg-type] # NSDConfig checks it
         validation_fraction=data.validation_fraction,
         seed=run.profile.seed,
     )

@@ -9,7 +9,8 @@ from brainit.run_folder import RunFolder
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write the tree below the run folder."""
-    from brainit.simulation.nsd_tree import SimulationConfig, simulate
+    from brainit.simulation.config import SimulationConfig
+    from brainit.simulation.nsd_tree import simulate
 
     world = run.profile.simulation
     assert world is not None  # the pipeline leaves this stage out of profiles without a simulation
