@@ -37,7 +37,7 @@ def _demo(folder: Path) -> str:
     overrides = [part for assignment in SMALL for part in ("--set", assignment)]
     result = CliRunner().invoke(app, ["demo", "--run", str(folder), *overrides])
     assert result.exit_code == 0, result.output + result.stderr
-    return result.output
+    return result.stdout
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,12 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path, optimiser: str) -> N
     assert a.read_bytes() == b.read_bytes()
 
 
+def test_trainings_of_two_precisions_share_a_process(tmp_path: Path) -> None:
+    for precision in ("no", "bf16"):
+        best = train(ToyTask(), replace(CONFIG, precision=precision), tmp_path / precision, seed=1)
+        assert best["score"] > -10
+
+
 def test_training_learns_and_keeps_the_best(tmp_path: Path) -> None:
     task = ToyTask()
     before = task.validate()["score"]
@@ -127,5 +133,7 @@ def test_cosine_ends_at_zero_and_names_are_checked() -> None:
     assert schedule.factor(5) == pytest.approx(0, abs=1e-12)
     with pytest.raises(ValueError, match="schedule must be"):
         Schedule(replace(CONFIG, schedule="step"))
+    with pytest.raises(ValueError, match="training precision must be"):
+        train(ToyTask(), replace(CONFIG, precision="fp16"), Path("unused"), seed=0)
     with pytest.raises(ValueError, match="optimiser must be"):
         train(ToyTask(), replace(CONFIG, optimiser="sgd"), Path("unused"), seed=0)

@@ -25,6 +25,7 @@ def trainable_vgg(images: Tensor) -> VGGFeatures:
     for layer in vgg.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # cumulative average: one pass sets the statistics
             nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)

@@ -1,4 +1,4 @@
-"""One engine trains everything: accelerate below for device and precision, exact resume at epochs.
+"""One engine trains everything: accelerate below for the device, exact resume at epochs.
 
 A task says what is trained, which batches an epoch holds and what the loss is. Batches are a pure
 function of (seed, epoch), so a run that was stopped and resumed goes through the same ones.
@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from brainit.checkpoint import load_checkpoint, save_checkpoint
+from brainit.precision import autocast
 from brainit.profile import Training
 
 WARMUP_START = 1e-3
@@ -71,11 +72,13 @@ def train(
         TrainingStopped: A loss was not finite.
         NotImplementedError: Launched as several processes.
     """
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     if accelerator.num_processes > 1:
         raise NotImplementedError(
             "brainit trains in one process for now; start it without a launcher"
         )
+    if config.precision not in ("no", "bf16"):
+        raise ValueError(f"training precision must be 'no' or 'bf16', got {config.precision!r}")
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimiser = accelerator.prepare(_optimiser(config, parameters))
     schedule = Schedule(config)
@@ -88,7 +91,7 @@ def train(
         set_seed(seed * 100_003 + epoch)
         loss = _run_epoch(accelerator, task, optimiser, schedule, epoch)
         task.module.eval()
-        with torch.inference_mode(), accelerator.autocast():
+        with torch.inference_mode(), autocast(config.precision):
             figures = task.validate()
         schedule.record(figures["score"])
         state |= {"epoch": epoch + 1, "schedule": schedule.state}
@@ -121,7 +124,7 @@ def _run_epoch(
         factor = schedule.factor(epoch + step / len(batches))
         for group in optimiser.param_groups:
             group["lr"] = schedule.config.learning_rate * factor
-        with accelerator.autocast(), _attention(accelerator.device):
+        with autocast(schedule.config.precision), _attention(accelerator.device):
             loss = task.loss(batch)
         if not torch.isfinite(loss):
             raise TrainingStopped(
