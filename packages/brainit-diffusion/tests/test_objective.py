@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from brainit_diffusion.objective import epsilon_loss, vector_condition
+from brainit_diffusion.objective import denoising_loss, vector_condition
 from brainit_diffusion.unclip import UnCLIP
 from brainit_diffusion.unet import unclip_unet_config
 
@@ -41,7 +41,7 @@ class Oracle:
 
 @pytest.mark.parametrize("error", [0.0, 0.5])
 def test_value_for_a_known_error(error: float) -> None:
-    loss = epsilon_loss(Oracle(LATENTS, error), LATENTS, TOKENS, TIME_IDS, seeded())
+    loss = denoising_loss(Oracle(LATENTS, error), LATENTS, TOKENS, TIME_IDS, seeded())
     # Solving for the noise divides float32's rounding of a unit-size latent by sigma >= 0.029.
     assert loss.item() == pytest.approx(error**2, abs=1e-5)
 
@@ -49,7 +49,7 @@ def test_value_for_a_known_error(error: float) -> None:
 def test_noise_has_the_offset_and_times_cover_the_schedule() -> None:
     large = torch.zeros(2000, 4, 4, 4)
     oracle = Oracle(large)
-    epsilon_loss(
+    denoising_loss(
         oracle, large, torch.zeros(2000, 1, 1), vector_condition(2000, (8, 8)), seeded(), 0.5
     )
     # Variance of a mean over 16 positions: 1 / 16 + 0.5^2; its standard error over 8,000 is 0.005.
@@ -60,7 +60,7 @@ def test_noise_has_the_offset_and_times_cover_the_schedule() -> None:
 
 def test_dropped_tokens_are_random_normal() -> None:
     oracle, tokens = Oracle(LATENTS), TOKENS * 9
-    epsilon_loss(oracle, LATENTS, tokens, TIME_IDS, seeded(), dropout=0.5)
+    denoising_loss(oracle, LATENTS, tokens, TIME_IDS, seeded(), dropout=0.5)
     dropped = (oracle.tokens != 9).flatten(1)
     assert torch.equal(dropped.any(1), dropped.all(1))
     # 64 draws at one half: 32 with a standard deviation of 4.
@@ -68,14 +68,16 @@ def test_dropped_tokens_are_random_normal() -> None:
     replaced = oracle.tokens[dropped.any(1)]
     assert abs(replaced.mean()) < 0.1
     assert replaced.std().item() == pytest.approx(1, abs=0.1)
-    epsilon_loss(oracle, LATENTS, tokens, TIME_IDS, seeded())
+    denoising_loss(oracle, LATENTS, tokens, TIME_IDS, seeded())
     assert torch.equal(oracle.tokens, tokens)
 
 
 def test_same_generator_same_loss_and_gradients_reach_the_tokens(unclip: UnCLIP) -> None:
     tokens = torch.randn(2, 5, 12, generator=seeded()).requires_grad_()
     latents = torch.randn(2, 4, 8, 8, generator=seeded())
-    losses = [epsilon_loss(unclip.unet, latents, tokens, TIME_IDS[:2], seeded()) for _ in range(2)]
+    losses = [
+        denoising_loss(unclip.unet, latents, tokens, TIME_IDS[:2], seeded()) for _ in range(2)
+    ]
     assert losses[0] == losses[1]
     (gradient,) = torch.autograd.grad(losses[0], tokens)
     assert gradient.abs().sum() > 0
@@ -86,7 +88,7 @@ def test_vector_condition_reaches_the_unet(unclip: UnCLIP) -> None:
     assert condition.tolist() == [[96, 128, 3, 4]] * 2
     latents = torch.randn(2, 4, 8, 8, generator=seeded())
     small, large = (
-        epsilon_loss(unclip.unet, latents, TOKENS[:2], vector_condition(2, size), seeded()).item()
+        denoising_loss(unclip.unet, latents, TOKENS[:2], vector_condition(2, size), seeded()).item()
         for size in ((16, 16), (768, 768))
     )
     assert small != large
@@ -94,7 +96,7 @@ def test_vector_condition_reaches_the_unet(unclip: UnCLIP) -> None:
 
 def test_batches_must_fit() -> None:
     with pytest.raises(ValueError, match="64 latents"):
-        epsilon_loss(Oracle(LATENTS), LATENTS, TOKENS[:3], TIME_IDS, seeded())
+        denoising_loss(Oracle(LATENTS), LATENTS, TOKENS[:3], TIME_IDS, seeded())
 
 
 def test_paper_size_unet() -> None:

@@ -65,6 +65,14 @@ def test_inverse_for_any_shape(channels: list[int], half: int, batch: int) -> No
         torch.testing.assert_close(a, b, rtol=1e-14, atol=0)
 
 
+def test_taken_tokens_are_those_of_all() -> None:
+    layout = VGGTokens([2, 3, 7], 8)
+    maps = random_maps(layout, 2)
+    some = torch.tensor([layout.n_tokens - 1, 3, 0, 3, 17])
+    taken = layout.take(layout.flatten(maps), some)
+    assert torch.equal(taken, layout.pack(maps)[:, some])
+
+
 def test_unpack_averages_repeats_and_overlaps() -> None:
     tokens = VGGTokens([1, 2, 3], 8)  # 4, 8 and 3 values in tokens of 8
     sizes = tokens.level_sizes

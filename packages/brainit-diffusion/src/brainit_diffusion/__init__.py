@@ -14,7 +14,7 @@ from brainit_diffusion.__about__ import __version__
 if TYPE_CHECKING:
     from brainit_diffusion.clip_tokens import ClipTokens
     from brainit_diffusion.fusion import Fusion, fuse
-    from brainit_diffusion.objective import epsilon_loss, vector_condition
+    from brainit_diffusion.objective import denoising_loss, vector_condition
     from brainit_diffusion.refine import load_refiner, refine_images
     from brainit_diffusion.sampler import draw_start, sample
     from brainit_diffusion.schedule import euler_scheduler, euler_timesteps, sigma_table
@@ -27,7 +27,7 @@ _HOMES = {
     "UnCLIP": "unclip",
     "added_conditions": "unet",
     "draw_start": "sampler",
-    "epsilon_loss": "objective",
+    "denoising_loss": "objective",
     "euler_scheduler": "schedule",
     "euler_timesteps": "schedule",
     "fuse": "fusion",
@@ -45,8 +45,8 @@ __all__ = [
     "UnCLIP",
     "__version__",
     "added_conditions",
+    "denoising_loss",
     "draw_start",
-    "epsilon_loss",
     "euler_scheduler",
     "euler_timesteps",
     "fuse",

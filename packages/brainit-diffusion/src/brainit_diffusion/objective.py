@@ -1,4 +1,4 @@
-"""The training objective of the unCLIP UNet: the noise in a noisy latent, given CLIP tokens."""
+"""The training objective of the unCLIP UNet: denoising a latent, given CLIP tokens."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def vector_condition(
     )
 
 
-def epsilon_loss(
+def denoising_loss(
     unet: Any,
     latents: Tensor,
     tokens: Tensor,
@@ -42,11 +42,16 @@ def epsilon_loss(
     generator: torch.Generator,
     noise_offset: float = 0.04,
     dropout: float = 0.0,
+    prediction_type: str = "epsilon",
 ) -> Tensor:
-    """Mean squared error of the predicted noise at one random timestep per image.
+    """Mean squared error of the prediction at one random timestep per image.
 
-    The noise has an offset, `normal + noise_offset * normal per image and channel`, and the network
-    must predict the noise with its offset. For classifier-free guidance the tokens of some images
+    The network predicts the noise, with its offset: `normal + noise_offset * normal per image and
+    channel`. Or it predicts v = (noise - sigma * latent) / sqrt(1 + sigma^2) (Salimans and Ho,
+    arXiv 2202.00512), which is the same model with its errors weighted by 1 + sigma^2: it learns
+    sooner what the tokens say, since at high noise the noise is plain to see and the image is not.
+
+    For classifier-free guidance the tokens of some images
     are replaced by random-normal ones. Gradients flow to the UNet and to `tokens` (the second stage
     of Brain-IT, arXiv 2510.25976).
 
@@ -58,19 +63,22 @@ def epsilon_loss(
         generator: All randomness comes from it, drawn on its own device.
         noise_offset: Standard deviation of the offset.
         dropout: Probability that an image's tokens are replaced.
+        prediction_type: "epsilon" or "v_prediction", as in the sampling's scheduler.
 
     Returns:
         Scalar.
 
     Raises:
-        ValueError: If the batches differ in length.
+        ValueError: If the batches differ in length, or the prediction type is neither.
     """
     batch = len(latents)
     if len(tokens) != batch or time_ids.shape != (batch, 4):
         raise ValueError(
-            f"epsilon_loss: {batch} latents, tokens {tuple(tokens.shape)} and time_ids "
+            f"denoising_loss: {batch} latents, tokens {tuple(tokens.shape)} and time_ids "
             f"{tuple(time_ids.shape)}; expected [{batch}, T, W] and [{batch}, 4]"
         )
+    if prediction_type not in ("epsilon", "v_prediction"):
+        raise ValueError(f"prediction_type {prediction_type!r}: expected epsilon or v_prediction")
     noise = _normal(latents.shape, generator, latents)
     noise = noise + noise_offset * _normal(latents.shape[:2], generator, latents)[..., None, None]
     sigmas = sigma_table()
@@ -78,7 +86,9 @@ def epsilon_loss(
     sigma = sigmas[steps.cpu()].to(latents)[:, None, None, None]
     if dropout:
         tokens = _drop(tokens, dropout, generator)
-    noisy = (latents + sigma * noise) / torch.sqrt(1 + sigma**2)
+    scale = torch.sqrt(1 + sigma**2)
+    noisy = (latents + sigma * noise) / scale
+    target = noise if prediction_type == "epsilon" else (noise - sigma * latents) / scale
     predicted = unet(
         noisy,
         steps.to(latents.device),
@@ -86,7 +96,7 @@ def epsilon_loss(
         added_cond_kwargs=added_conditions(time_ids),
         return_dict=False,
     )[0]
-    return F.mse_loss(cast(Tensor, predicted).float(), noise.float())
+    return F.mse_loss(cast(Tensor, predicted).float(), target.float())
 
 
 def _drop(tokens: Tensor, probability: float, generator: torch.Generator) -> Tensor:

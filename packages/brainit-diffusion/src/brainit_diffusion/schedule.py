@@ -34,11 +34,15 @@ def euler_timesteps(steps: int) -> list[int]:
     return [int(t) for t in np.linspace(TRAIN_STEPS - 1, 0, steps, endpoint=False)]
 
 
-def euler_scheduler() -> EulerDiscreteScheduler:
+def euler_scheduler(prediction_type: str = "epsilon") -> EulerDiscreteScheduler:
     """Diffusers' Euler scheduler over SDXL's noise schedule (scaled-linear betas 0.00085 to 0.012).
 
     Its sigmas at `euler_timesteps` are `sqrt((1 - a) / a)` and a final 0, its start noise has the
     standard deviation `sqrt(1 + sigma_0^2)`, so that the network's first input has unit variance.
+
+    Args:
+        prediction_type: What the network predicts: "epsilon", the noise, as SDXL does, or
+            "v_prediction" (Salimans and Ho, arXiv 2202.00512).
     """
     # "leading" only says how start noise is scaled here: the timesteps are always given.
     return EulerDiscreteScheduler(
@@ -47,6 +51,7 @@ def euler_scheduler() -> EulerDiscreteScheduler:
         beta_end=0.012,
         beta_schedule="scaled_linear",
         timestep_spacing="leading",
+        prediction_type=prediction_type,
     )
 
 

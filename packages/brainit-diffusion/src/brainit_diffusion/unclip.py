@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from brainit_diffusion.objective import vector_condition
@@ -21,9 +21,10 @@ class UnCLIP:
 
     Args:
         vae: Images to latents and back.
-        unet: Predicts noise from noisy latents, tokens and the "text_time" vector condition.
+        unet: Denoises latents, given tokens and the "text_time" vector condition.
         original_size: Height and width of the vector condition in pixels; the image size if None.
             The public checkpoint wants (768, 768).
+        scheduler: SDXL's noise schedule and a prediction of noise if None (`euler_scheduler`).
     """
 
     def __init__(
@@ -31,11 +32,12 @@ class UnCLIP:
         vae: AutoencoderKL,
         unet: UNet2DConditionModel,
         original_size: tuple[int, int] | None = None,
+        scheduler: EulerDiscreteScheduler | None = None,
     ) -> None:
         # Any: diffusers' classes get much of what they have at run time.
         self.vae = cast(Any, vae)
         self.unet = cast(Any, unet)
-        self.scheduler: Any = euler_scheduler()
+        self.scheduler: Any = scheduler or euler_scheduler()
         for part in (self.vae, self.unet):
             part.eval()
         self.latent_size = int(self.unet.config.sample_size)
@@ -46,11 +48,17 @@ class UnCLIP:
     def load(cls, folder: Path | str, original_size: tuple[int, int] | None = None) -> UnCLIP:
         """Read the diffusers folders `vae/` and `unet/` of a folder, in float32.
 
+        A `scheduler/` beside them says how the UNet was trained; without one it predicts noise.
+
         Raises:
             FileNotFoundError: If one of the two is missing.
         """
-        vae = _read(Path(folder) / "vae", AutoencoderKL)
-        return cls(vae, _read(Path(folder) / "unet", UNet2DConditionModel), original_size)
+        folder = Path(folder)
+        vae = _read(folder / "vae", AutoencoderKL)
+        unet = _read(folder / "unet", UNet2DConditionModel)
+        own = (folder / "scheduler").is_dir()
+        scheduler = EulerDiscreteScheduler.from_pretrained(folder / "scheduler") if own else None
+        return cls(vae, unet, original_size, scheduler)
 
     @property
     def device(self) -> torch.device:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +75,31 @@ class VGGTokens:
             repeats = -(-self.token_dim // width)
             rows.append(values.repeat(1, repeats, 1)[:, : self.token_dim].transpose(1, 2))
         return torch.cat(rows, dim=1)
+
+    def flatten(self, maps: Sequence[Tensor]) -> Tensor:
+        """All values of feature maps in one row an image, [B, n_values]; what `take` reads."""
+        self._check_maps(maps)
+        return torch.cat([x.flatten(1) for x in maps], dim=1)
+
+    def take(self, values: Tensor, tokens: Tensor) -> Tensor:
+        """Some tokens alone, equal to `pack(maps)[:, tokens]` without packing the others.
+
+        Args:
+            values: Flattened maps [B, n_values].
+            tokens: Token numbers [Q], int64.
+
+        Returns:
+            Tokens [B, Q, token_dim].
+        """
+        return values[:, self._places[tokens]]
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Where `flatten` puts each value of each token, int64 [n_tokens, token_dim]."""
+        sizes = [prod(shape) for shape in self.map_shapes]
+        numbers = torch.arange(sum(sizes), dtype=torch.float64).split(sizes)
+        maps = [x.view(1, *shape) for x, shape in zip(numbers, self.map_shapes, strict=True)]
+        return self.pack(maps)[0].long()
 
     def unpack(self, tokens: Tensor) -> list[Tensor]:
         """Tokens to feature maps, averaging repeated values and overlapping patches.

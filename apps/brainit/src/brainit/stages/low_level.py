@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from brainit import engine
 from brainit.models import resolve
+from brainit.precision import autocast
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding
@@ -25,6 +28,8 @@ from brainit_dip.vgg import VGGFeatures, load_vgg
 from brainit_dip.vgg_tokens import VGGTokens
 
 VALIDATION_SEED = 0
+KEPT_BYTES = 2 * 2**30
+"""Features of all images are computed once and kept if they fit; otherwise in each step."""
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
@@ -65,6 +70,9 @@ class LowLevelTask:
         self.settings = settings
         self.vgg = vgg
         self.layout = layout_of(vgg)
+        values = sum(prod(shape) for shape in vgg.map_shapes())
+        small = 2 * values * len(samples.images) <= KEPT_BYTES
+        self.kept = self._all_features(values) if small else None
 
     def epoch(self, number: int) -> Sequence[decoding.Draw]:
         """Real and external samples, shuffled."""
@@ -105,7 +113,19 @@ class LowLevelTask:
             fit.update(predicted, self._targets(batch, everything))
         return fit.solve()
 
-    @torch.no_grad()
     def _targets(self, batch: decoding.Batch, queries: Tensor) -> Tensor:
-        images = as_float(self.samples.images[batch.images.numpy()])
-        return self.layout.pack(self.vgg(images))[:, queries].float()
+        if self.kept is not None:
+            return self.layout.take(self.kept[batch.images], queries).float()
+        return self.layout.take(self._features(batch.images), queries).float()
+
+    def _all_features(self, values: int) -> Tensor:
+        kept = torch.empty(len(self.samples.images), values, dtype=torch.float16)
+        for rows in tqdm(torch.arange(len(kept)).split(64), desc="features", leave=False):
+            kept[rows] = self._features(rows).half()
+        return kept
+
+    @torch.no_grad()
+    def _features(self, images: Tensor) -> Tensor:
+        pictures = as_float(self.samples.images[images.numpy()])
+        with autocast(self.settings.training.precision):
+            return self.layout.flatten(self.vgg(pictures))

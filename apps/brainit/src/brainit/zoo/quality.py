@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from brainit.simulation.scenes import sprites
@@ -17,6 +17,7 @@ from brainit.zoo import clip as clip_recipe
 from brainit.zoo import unet as unet_recipe
 from brainit.zoo import vgg as vgg_recipe
 from brainit.zoo.data import SceneTable, scene_table
+from brainit_diffusion import UnCLIP
 
 
 @torch.no_grad()
@@ -66,20 +67,24 @@ def vae_psnr(folder: Path, seeds: Sequence[int]) -> float:
 
 @torch.no_grad()
 def unclip_two_way(
-    unet: Path, clip: Path, vae: Path, seeds: Sequence[int], steps: int = 20, guidance: float = 3.0
+    models: Path, seeds: Sequence[int], steps: int = 20, guidance: float = 3.0
 ) -> float:
     """Two-way identification of images made from the true tokens of fresh scenes, 0.5 being chance.
 
     For each pair of scenes: is the image made for one nearer to its own scene than to the other, by
     correlation of CLIP's image embeddings?
+
+    Args:
+        models: Folder of `clip`, `vae`, `unet` and `scheduler`.
+        seeds: Seeds of the scenes; also those of the start noise.
+        steps: Euler steps.
+        guidance: Scale of classifier-free guidance.
     """
     table = scene_table(seeds)
-    eye = open_clip.create_model(f"local-dir:{clip}").eval()
-    coder = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32).eval()
-    model = UNet2DConditionModel.from_pretrained(unet, torch_dtype=torch.float32).eval()
-    tokens = unet_recipe.encode_tokens(table, eye)
-    made = unet_recipe.decode(
-        coder, unet_recipe.sample(model, tokens.float(), steps=steps, guidance=guidance)
+    eye = open_clip.create_model(f"local-dir:{models / 'clip'}").eval()
+    tokens = unet_recipe.encode_tokens(table, eye).float()
+    made = UnCLIP.load(models).generate(
+        tokens, steps=steps, guidance_scale=guidance, seeds=list(seeds)
     )
     first, second = (
         eye.encode_image(clip_recipe.normalise(images)).numpy() for images in (made, _images(table))

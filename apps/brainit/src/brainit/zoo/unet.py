@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -21,19 +20,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from brainit.simulation.scenes import IMAGE_SIZE
 from brainit.zoo.clip import WIDTH, normalise, patch_tokens
 from brainit.zoo.data import FRESH_FIRST, SceneTable, scene_table, training_scenes
+from brainit.zoo.decoded import DecodedTokens
 from brainit.zoo.files import find_model, fingerprint, save_half
 from brainit.zoo.guide import Guide
 from brainit.zoo.trainer import Plan, Trainer
+from brainit_diffusion import UnCLIP, denoising_loss, euler_scheduler, vector_condition
 
-STEPS = 2_150
+STEPS = 7_000
 BATCH = 64
 SHARDS = 2
-SHOW_EVERY = 1_250
+SHOW_EVERY = 1_000
 DROP = 0.1
-NOISY = 0.3
-NOISE_OFFSET = 0.04
-GUIDE, GUIDE_AFTER = 0.04, 1_000
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+GUIDE = 0.04
+PREDICTION = "v_prediction"
 
 
 def build() -> Any:
@@ -59,82 +58,6 @@ def build() -> Any:
         addition_time_embed_dim=32,
         projection_class_embeddings_input_dim=128,
     )
-
-
-def conditions(count: int) -> dict[str, Tensor]:
-    """The vector condition: original height and width 96, crop at the corner, no text."""
-    ids = torch.tensor([IMAGE_SIZE, IMAGE_SIZE, 0, 0], dtype=torch.float32)
-    return {"time_ids": ids.expand(count, 4), "text_embeds": torch.zeros(count, 0)}
-
-
-def diffusion_loss(
-    unet: Any, latents: Tensor, tokens: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Mean squared error of the predicted noise, with offset noise and spoilt or dropped tokens.
-
-    Args:
-        unet: Model.
-        latents: Scaled latents [B, 8, 12, 12].
-        tokens: Patch tokens [B, 64, 128] of standard deviation about one.
-        generator: Source of noise, times and dropping.
-    """
-    count = len(latents)
-    noise = torch.randn(latents.shape, generator=generator)
-    noise += NOISE_OFFSET * torch.randn(count, latents.shape[1], 1, 1, generator=generator)
-    times = torch.randint(1000, (count,), generator=generator)
-    scheduler: Any = DDPMScheduler(**BETAS)
-    noisy = scheduler.add_noise(latents, noise, times)
-    # Of torch's attentions on a CPU the plain one has by far the fastest backward in bfloat16.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        answer = unet(
-            noisy, times, spoil(tokens, generator), added_cond_kwargs=conditions(count)
-        ).sample
-    return F.mse_loss(answer.float(), noise)
-
-
-def spoil(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """Tokens as a decoder will give them: a third with added noise, a tenth wholly random.
-
-    The random ones are the unconditional input of classifier-free guidance.
-    """
-    draw = torch.rand(2, len(tokens), 1, 1, generator=generator)
-    level = 0.5 * torch.rand(len(tokens), 1, 1, generator=generator) * (draw[0] < NOISY)
-    tokens = tokens + level * torch.randn(tokens.shape, generator=generator)
-    return torch.where(draw[1] < DROP, torch.randn(tokens.shape, generator=generator), tokens)
-
-
-@torch.no_grad()
-def sample(
-    unet: Any,
-    tokens: Tensor,
-    steps: int = 20,
-    guidance: float = 3.0,
-    seed: int = 0,
-) -> Tensor:
-    """Scaled latents [B, 8, 12, 12] drawn by Euler steps under classifier-free guidance."""
-    generator = torch.Generator().manual_seed(seed)
-    scheduler: Any = EulerDiscreteScheduler(**BETAS)
-    scheduler.set_timesteps(steps)
-    size = unet.config.sample_size
-    shape = (len(tokens), unet.config.in_channels, size, size)
-    latents: Tensor = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-    empty = torch.randn(tokens.shape, generator=generator)
-    for time in scheduler.timesteps:
-        twice = scheduler.scale_model_input(torch.cat([latents, latents]), time)
-        answer = unet(
-            twice, time, torch.cat([empty, tokens]), added_cond_kwargs=conditions(len(twice))
-        ).sample
-        without, with_tokens = answer.chunk(2)
-        guided = without + guidance * (with_tokens - without)
-        latents = scheduler.step(guided, time, latents).prev_sample
-    return latents
-
-
-@torch.no_grad()
-def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Scaled latents to images in [0, 1] [B, 3, 96, 96]."""
-    images: Tensor = vae.decode(latents / vae.config.scaling_factor).sample
-    return (images / 2 + 0.5).clamp(0, 1)
 
 
 def encode_latents(table: SceneTable, vae: Any, file: Path | None = None) -> Tensor:
@@ -177,6 +100,7 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     marks = {name: fingerprint(find_model(output, name)) for name in ("clip", "vae")}
     tokens = encode_tokens(table, clip, work / f"tokens-{marks['clip']}.npy")
     latents = encode_latents(table, vae, work / f"latents-{marks['vae']}.npy")
+    decoded = DecodedTokens.fit(tokens[:4_000])
     fresh = scene_table(range(FRESH_FIRST, FRESH_FIRST + 16))
     torch.manual_seed(seed)
     unet = build()
@@ -184,23 +108,39 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (BATCH // SHARDS,), generator=generator)
-        loss = diffusion_loss(unet, latents[rows].float(), tokens[rows].float(), generator)
-        far = guide.take()
-        return loss + GUIDE * far if trainer.step >= GUIDE_AFTER else loss
+        seen = decoded.draw(tokens[rows].float(), generator)
+        # Of torch's attentions on a CPU the plain one has by far the fastest backward in bfloat16.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            loss = denoising_loss(
+                unet,
+                latents[rows].float(),
+                seen,
+                vector_condition(len(rows), (IMAGE_SIZE, IMAGE_SIZE)),
+                generator,
+                dropout=DROP,
+                prediction_type=PREDICTION,
+            )
+        return loss + GUIDE * guide.take()
 
     def show(trainer: Trainer) -> None:
         if trainer.step % SHOW_EVERY:
             return
-        averaged = build().eval()
+        averaged = build()
         averaged.load_state_dict(trainer.averaged())
-        draw_grid(averaged, clip, vae, fresh, work / "samples.png")
+        draw_grid(unclip(vae, averaged), clip, fresh, work / "samples.png")
 
     plan = Plan(steps, rate=8e-4, warmup=200, seed=seed, ema=0.999, shards=SHARDS)
     trainer = Trainer(unet, loss_of, plan, work)
     trainer.fit(resume, show)
     final = build()
     final.load_state_dict(trainer.averaged())
+    euler_scheduler(PREDICTION).save_pretrained(output / "scheduler")
     return save_half(final, output / "unet")
+
+
+def unclip(vae: Any, unet: Any) -> UnCLIP:
+    """Both as one model that generates."""
+    return UnCLIP(vae, unet, scheduler=euler_scheduler(PREDICTION))
 
 
 def load_eyes(output: Path) -> tuple[open_clip.CLIP, Any]:
@@ -210,19 +150,15 @@ def load_eyes(output: Path) -> tuple[open_clip.CLIP, Any]:
     return clip, vae.eval()
 
 
-def draw_grid(
-    unet: Any,
-    clip: open_clip.CLIP,
-    vae: Any,
-    table: SceneTable,
-    path: Path,
-) -> None:
+def draw_grid(model: UnCLIP, clip: open_clip.CLIP, table: SceneTable, path: Path) -> None:
     """A picture: scenes, their autoencodings, and two rows that the UNet makes of their tokens."""
-    latents, tokens = encode_latents(table, vae), encode_tokens(table, clip)
+    images = table.batch(np.arange(len(table)))
+    tokens = encode_tokens(table, clip).float()
+    seeds = range(len(table))
     rows = [
-        table.batch(np.arange(len(table))),
-        decode(vae, latents.float()),
-        *(decode(vae, sample(unet, tokens.float(), seed=seed)) for seed in (0, 1)),
+        images,
+        model.decode(model.encode(images)),
+        *(model.generate(tokens, steps=20, guidance_scale=scale, seeds=seeds) for scale in (1, 3)),
     ]
     picture = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
     array = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
