@@ -100,9 +100,8 @@ class Clusters:
 class Decoder:
     """One Brain Interaction Transformer.
 
-    `queries` are drawn per level (empty: all, every time). `start_length` is the length of the
-    voxel embeddings at the start, taken from the encoder's; 0 draws them small and random, as
-    published.
+    `start_length` is the length of the voxel embeddings at the start, taken from the encoder's, and
+    query tokens then start from their places; 0 draws both small and random, as published.
     """
 
     dim: int
@@ -110,17 +109,33 @@ class Decoder:
     rounds: int
     mlp_ratio: int
     voxels_drawn: int
-    queries: tuple[int, ...]
     start_length: float
     external_per_real: float
     training: Training
 
 
 @dataclass(frozen=True, kw_only=True)
+class LowLevel(Decoder):
+    """The low-level one.
+
+    `queries` are drawn per level in each step. With `whiten`, predictions are contrasted with
+    whitened features; without, with the features as they are, as published.
+    """
+
+    queries: tuple[int, ...]
+    whiten: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Coarse:
-    """Deep Image Prior inversion of predicted VGG features: a preset, its steps and precision."""
+    """Deep Image Prior inversion of predicted VGG features: a preset, its steps and precision.
+
+    With `weigh_levels` a level counts for what calibration found it to know; without, all levels
+    count the same, as published.
+    """
 
     preset: str
+    weigh_levels: bool
     steps: int
     precision: str
     batch_size: int
@@ -172,7 +187,7 @@ class Profile:
     models: Models
     encoder: Encoder
     clusters: Clusters
-    low_level: Decoder
+    low_level: LowLevel
     semantic: Decoder
     coarse: Coarse
     image: Image

@@ -10,17 +10,21 @@ from brainit_bit.adaptation import freeze_for_adaptation
 from brainit_bit.calibration import LevelCalibration
 from brainit_bit.losses import info_nce, multi_scale_info_nce
 from brainit_bit.model import BITConfig, BITOutput, BrainInteractionTransformer
+from brainit_bit.query_grid import grid_queries
 from brainit_bit.sampling import draw_queries, draw_voxels
+from brainit_bit.whitening import LevelWhitening
 
 __all__ = [
     "BITConfig",
     "BITOutput",
     "BrainInteractionTransformer",
     "LevelCalibration",
+    "LevelWhitening",
     "__version__",
     "draw_queries",
     "draw_voxels",
     "freeze_for_adaptation",
+    "grid_queries",
     "info_nce",
     "multi_scale_info_nce",
 ]

@@ -22,13 +22,16 @@ from brainit_dip.vgg import load_vgg
 PRESETS = {"reference": InversionConfig.reference, "tiny": InversionConfig.tiny}
 
 
-def inversion_config(settings: Coarse) -> InversionConfig:
-    """A preset with a profile's steps, precision and batch size."""
+def inversion_config(
+    settings: Coarse, level_weights: tuple[float, ...] | None = None
+) -> InversionConfig:
+    """A preset with a profile's steps, precision and batch size, and weights of the levels."""
     return replace(
         PRESETS[settings.preset](),
         steps=settings.steps,
         precision=settings.precision,  # type: ignore[arg-type] # "float32" or "bfloat16"
         batch_size=settings.batch_size,
+        level_weights=level_weights,
     )
 
 
@@ -39,7 +42,8 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     layout = layout_of(vgg)
     model = decoding.load(run.output("low_level", "model"))
     calibration = LevelCalibration.load(run.output("low_level", "calibration"))
-    config = inversion_config(settings)
+    weights = calibration.level_weights() if settings.weigh_levels else None
+    config = inversion_config(settings, weights)
     trials = test_set.load(run)
     work = [
         (name, start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
 from brainit.stages import encoder as encoder_stage
-from brainit_bit import BITConfig, BrainInteractionTransformer
+from brainit_bit import BITConfig, BrainInteractionTransformer, grid_queries
 from brainit_clusters.clusters import VoxelClusters
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.predict import ExternalResponses
@@ -87,6 +88,12 @@ class Samples:
                 batches.append(Draw(name, part, int(rng.integers(2**62))))
         return [batches[i] for i in rng.permutation(len(batches))]
 
+    def trained_images(self) -> Tensor:
+        """Indices of the images that training uses, external ones included, int64 [n]."""
+        real = [self.image_of[name][s.rows("train")] for name, s in self.subjects.items()]
+        external = np.arange(self.n_real, len(self.images))
+        return torch.from_numpy(np.unique(np.concatenate([*real, external])))
+
     def held_out(self, split: str) -> list[Batch]:
         """All real samples of a split, one batch a subject."""
         return [
@@ -123,11 +130,18 @@ class Samples:
 
 
 def build(
-    run: RunFolder, settings: Decoder, n_tokens: int, width: int
+    run: RunFolder, settings: Decoder, level_sizes: Sequence[int], width: int
 ) -> BrainInteractionTransformer:
-    """A fresh transformer with an embedding for every clustered voxel."""
+    """A fresh transformer with an embedding for every clustered voxel.
+
+    Args:
+        run: Holds the clusters and, for the start, the encoder.
+        settings: The transformer's sizes and start.
+        level_sizes: Number of query tokens of each level, every level a square of places.
+        width: Feature size.
+    """
     clusters = VoxelClusters.load(run.output("clusters", "clusters"))
-    config = bit_config(settings, clusters.n_clusters, n_tokens, width)
+    config = bit_config(settings, clusters.n_clusters, sum(level_sizes), width)
     torch.manual_seed(run.profile.seed)
     model = BrainInteractionTransformer(config)
     generator = torch.Generator().manual_seed(run.profile.seed)
@@ -135,6 +149,10 @@ def build(
     for name in clusters.subjects:
         labels = torch.from_numpy(clusters.labels_of(name).astype(np.int64))
         model.add_subject(name, labels, embedding=starts.get(name), generator=generator)
+    if settings.start_length:
+        sides = [isqrt(size) for size in level_sizes]
+        with torch.no_grad():
+            model.query_tokens.copy_(grid_queries(sides, settings.dim, generator))
     return model
 
 

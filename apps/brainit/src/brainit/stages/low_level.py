@@ -13,13 +13,14 @@ from tqdm.auto import tqdm
 from brainit import engine
 from brainit.models import resolve
 from brainit.precision import autocast
-from brainit.profile import Decoder
+from brainit.profile import LowLevel
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
 from brainit_bit import (
     BrainInteractionTransformer,
     LevelCalibration,
+    LevelWhitening,
     draw_queries,
     draw_voxels,
     multi_scale_info_nce,
@@ -28,6 +29,8 @@ from brainit_dip.vgg import VGGFeatures, load_vgg
 from brainit_dip.vgg_tokens import VGGTokens
 
 VALIDATION_SEED = 0
+WHITENED_FROM = 400
+"""Images whose features tell their covariance."""
 KEPT_BYTES = 2 * 2**30
 """Features of all images are computed once and kept if they fit; otherwise in each step."""
 
@@ -38,7 +41,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     vgg = load_vgg(resolve(profile.models.vgg))
     samples = decoding.Samples(run)
     layout = layout_of(vgg)
-    model = decoding.build(run, profile.low_level, layout.n_tokens, layout.token_dim)
+    model = decoding.build(run, profile.low_level, layout.level_sizes, layout.token_dim)
     task = LowLevelTask(model, samples, vgg, profile.low_level)
     checkpoints = run.path / "checkpoints" / f"low_level-{fingerprint[:12]}"
     engine.train(task, profile.low_level.training, checkpoints, profile.seed, run.log)
@@ -63,7 +66,7 @@ class LowLevelTask:
         model: BrainInteractionTransformer,
         samples: decoding.Samples,
         vgg: VGGFeatures,
-        settings: Decoder,
+        settings: LowLevel,
     ) -> None:
         self.module = model
         self.samples = samples
@@ -73,6 +76,7 @@ class LowLevelTask:
         values = sum(prod(shape) for shape in vgg.map_shapes())
         small = 2 * values * len(samples.images) <= KEPT_BYTES
         self.kept = self._all_features(values) if small else None
+        self.whitening = self._whitening() if settings.whiten else None
 
     def epoch(self, number: int) -> Sequence[decoding.Draw]:
         """Real and external samples, shuffled."""
@@ -89,7 +93,7 @@ class LowLevelTask:
         )
         queries, levels = draw_queries(self.layout.level_sizes, self.settings.queries, generator)
         predicted = self.module(batch.activations, batch.subject, multiplicity, queries).features
-        return multi_scale_info_nce(predicted.float(), self._targets(batch, queries), levels)
+        return self._contrast(predicted, batch, queries, levels)
 
     def validate(self) -> dict[str, float]:
         """Negative loss on held-out images, with one fixed draw of tokens."""
@@ -98,9 +102,7 @@ class LowLevelTask:
         losses = []
         for batch in self.samples.held_out("val"):
             predicted = self.module(batch.activations, batch.subject, queries=queries).features
-            losses.append(
-                float(multi_scale_info_nce(predicted, self._targets(batch, queries), levels))
-            )
+            losses.append(float(self._contrast(predicted, batch, queries, levels)))
         return {"score": -sum(losses) / len(losses)}
 
     @torch.inference_mode()
@@ -110,13 +112,33 @@ class LowLevelTask:
         everything = torch.arange(self.layout.n_tokens)
         for batch in self.samples.held_out("val"):
             predicted = self.module(batch.activations, batch.subject).features
-            fit.update(predicted, self._targets(batch, everything))
+            parts = zip(
+                predicted.chunk(2), self._targets(batch.images, everything).chunk(2), strict=True
+            )
+            for part in parts:
+                fit.update(*part)
         return fit.solve()
 
-    def _targets(self, batch: decoding.Batch, queries: Tensor) -> Tensor:
-        if self.kept is not None:
-            return self.layout.take(self.kept[batch.images], queries).float()
-        return self.layout.take(self._features(batch.images), queries).float()
+    def _contrast(
+        self, predicted: Tensor, batch: decoding.Batch, queries: Tensor, levels: Tensor
+    ) -> Tensor:
+        with torch.autocast(predicted.device.type, enabled=False):
+            target = self._targets(batch.images, queries)
+            if self.whitening:
+                target = self.whitening(target, levels)
+            return multi_scale_info_nce(predicted.float(), target, levels)
+
+    def _targets(self, images: Tensor, queries: Tensor) -> Tensor:
+        """Features of some tokens of images, [B, Q, D]."""
+        values = self.kept[images] if self.kept is not None else self._features(images)
+        return self.layout.take(values, queries).float()
+
+    def _whitening(self) -> LevelWhitening:
+        """Fit on images that are trained on, evenly spread over the table."""
+        trained = self.samples.trained_images()
+        chosen = trained[torch.linspace(0, len(trained) - 1, WHITENED_FROM).long().unique()]
+        everything = torch.arange(self.layout.n_tokens)
+        return LevelWhitening(self._targets(chosen, everything), self.layout.level_sizes)
 
     def _all_features(self, values: int) -> Tensor:
         kept = torch.empty(len(self.samples.images), values, dtype=torch.float16)

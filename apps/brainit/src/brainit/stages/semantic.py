@@ -25,7 +25,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     clip = load_clip(run)
     samples = decoding.Samples(run)
     tokens = clip.encode(as_float(samples.images)).half()
-    model = decoding.build(run, profile.semantic, clip.n_tokens, clip.width)
+    model = decoding.build(run, profile.semantic, [clip.n_tokens], clip.width)
     task = SemanticTask(model, samples, tokens, profile.semantic)
     checkpoints = run.path / "checkpoints" / f"semantic-{fingerprint[:12]}"
     engine.train(task, profile.semantic.training, checkpoints, profile.seed, run.log)
