@@ -19,6 +19,7 @@ CONFIG = Training(
     learning_rate=1e-2,
     weight_decay=0.01,
     batch_size=8,
+    accumulate=1,
     epochs=5,
     warmup_epochs=1,
     schedule="cosine",
@@ -58,9 +59,12 @@ class ToyTask:
         return {"score": -float(error.square().mean())}
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("optimiser", ["adamw", "adam_amsgrad"])
-def test_killed_and_resumed_equals_unbroken(tmp_path: Path, optimiser: str) -> None:
-    config = replace(CONFIG, optimiser=optimiser)
+def test_killed_and_resumed_equals_unbroken(
+    tmp_path: Path, optimiser: str, accumulate: int
+) -> None:
+    config = replace(CONFIG, optimiser=optimiser, accumulate=accumulate)
     unbroken = ToyTask()
     first = train(unbroken, config, tmp_path / "a", seed=1)
     with pytest.raises(Killed):
@@ -71,6 +75,31 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path, optimiser: str) -> N
         assert torch.equal(value, resumed.module.state_dict()[name]), name
     a, b = (tmp_path / run / "last.safetensors" for run in "ab")
     assert a.read_bytes() == b.read_bytes()
+
+
+class PlainTask(ToyTask):
+    """The same without dropout, so that a step's batches run side by side; equal batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 1))
+
+    def epoch(self, number: int) -> Sequence[Tensor]:
+        rows = torch.randperm(40, generator=torch.Generator().manual_seed(number))
+        return rows.split(self.size)
+
+    size = 5
+
+
+def test_batches_side_by_side_equal_one_large_batch(tmp_path: Path) -> None:
+    small, large = PlainTask(), PlainTask()
+    large.size = 10
+    large.module.load_state_dict(small.module.state_dict())
+    train(small, replace(CONFIG, accumulate=2), tmp_path / "small", seed=1)
+    train(large, CONFIG, tmp_path / "large", seed=1)
+    # The same sums in another order: fp32 rounding of 20 steps at a rate of 1e-2.
+    for name, value in large.module.state_dict().items():
+        torch.testing.assert_close(small.module.state_dict()[name], value, rtol=0, atol=1e-4)
 
 
 def test_trainings_of_two_precisions_share_a_process(tmp_path: Path) -> None:
@@ -90,7 +119,7 @@ def test_training_learns_and_keeps_the_best(tmp_path: Path) -> None:
 
 def test_nan_loss_stops_before_the_update(tmp_path: Path) -> None:
     task = ToyTask(bad_from_epoch=2)
-    with pytest.raises(TrainingStopped, match="toy: loss is nan in epoch 3, batch 1"):
+    with pytest.raises(TrainingStopped, match="toy: loss is nan in epoch 3, step 1"):
         train(task, CONFIG, tmp_path, seed=1)
     kept = ToyTask()
     assert load_checkpoint(tmp_path / "last.safetensors", kept.module)["epoch"] == 2

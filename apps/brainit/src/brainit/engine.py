@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,21 +121,55 @@ def _run_epoch(
     batches = task.epoch(epoch)
     total = 0.0
     label = f"{task.name} {epoch + 1}/{schedule.config.epochs}"
-    for step, batch in enumerate(_progress(batches, label)):
-        factor = schedule.factor(epoch + step / len(batches))
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.config.learning_rate * factor
-        with autocast(schedule.config.precision), _attention(accelerator.device):
+    size = schedule.config.accumulate
+    steps = [batches[first : first + size] for first in range(0, len(batches), size)]
+    with _workers(accelerator.device, task.module, size) as pool:
+        for step, part in enumerate(_progress(steps, label)):
+            factor = schedule.factor(epoch + step / len(steps))
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.config.learning_rate * factor
+            loss = _gradients(task, part, schedule.config.precision, accelerator.device, pool)
+            if not math.isfinite(loss):
+                raise TrainingStopped(
+                    f"{task.name}: loss is {loss} in epoch {epoch + 1}, step {step + 1}"
+                )
+            optimiser.step()
+            total += loss
+    return total / max(len(steps), 1)
+
+
+def _workers(
+    device: torch.device, module: nn.Module, count: int
+) -> AbstractContextManager[Executor | None]:
+    """Threads that share a step's batches, on a CPU and if no random draw is in the model.
+
+    Small models have too little work in an operation for several threads to share; a thread a
+    batch keeps all cores busy. Dropout draws from one generator for all threads, in whatever order
+    they come, so models with dropout take one batch after the other.
+    """
+    random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in module.modules())
+    if device.type != "cpu" or random or count == 1:
+        return nullcontext()
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _gradients(
+    task: Task, batches: Sequence[Any], precision: str, device: torch.device, pool: Executor | None
+) -> float:
+    """Leave the mean gradient of some batches in the parameters; give their mean loss."""
+    parameters = [p for p in task.module.parameters() if p.requires_grad]
+
+    def run(batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
+        with autocast(precision), _attention(device):
             loss = task.loss(batch)
-        if not torch.isfinite(loss):
-            raise TrainingStopped(
-                f"{task.name}: loss is {loss.item()} in epoch {epoch + 1}, batch {step + 1}"
-            )
-        optimiser.zero_grad()
-        accelerator.backward(loss)
-        optimiser.step()
-        total += float(loss.detach())
-    return total / max(len(batches), 1)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return float(loss.detach()), gradients
+
+    answers = list((pool.map if pool else map)(run, batches))
+    for parameter, *parts in zip(parameters, *(grads for _, grads in answers), strict=True):
+        used = [part for part in parts if part is not None]
+        parameter.grad = sum(used[1:], used[0]) / len(batches) if used else None
+    return sum(loss for loss, _ in answers) / len(batches)
 
 
 def _attention(device: torch.device) -> AbstractContextManager[None]:

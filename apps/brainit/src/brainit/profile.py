@@ -57,15 +57,16 @@ class Models:
 class Training:
     """One training: optimiser, schedule and budget.
 
-    `warmup_epochs` follow factor f0 + (1 - f0)(epoch / warm-up)^3 with f0 = 1e-3; then the rate
-    falls by ten after `patience` epochs without progress ("plateau") or along a half cosine
-    ("cosine").
+    The gradients of `accumulate` batches are averaged in each step. `warmup_epochs` follow factor
+    f0 + (1 - f0)(epoch / warm-up)^3 with f0 = 1e-3; then the rate falls by ten after `patience`
+    epochs without progress ("plateau") or along a half cosine ("cosine").
     """
 
     optimiser: str
     learning_rate: float
     weight_decay: float
     batch_size: int
+    accumulate: int
     epochs: int
     warmup_epochs: int
     schedule: str
