@@ -143,15 +143,16 @@ class LevelCalibration:
     def level_weights(self) -> tuple[float, ...]:
         """How much an inversion should trust each level: explained share over remaining error.
 
-        The weights sum to one; a level that explains nothing has none. They are equal if no level
-        explains anything.
+        Each token counts, so that a level of many tokens weighs more than one of few, as in a
+        likelihood. The weights sum to one; a level that explains nothing has none. They are equal
+        if no level explains anything.
 
         Raises:
             ValueError: The calibration has not been solved.
         """
         if self.explained is None or self.residual is None:
             raise ValueError(UNFITTED)
-        weights = self.explained.clamp(min=0) / self.residual
+        weights = torch.tensor(self.level_sizes) * self.explained.clamp(min=0) / self.residual
         if not weights.any():
             weights = torch.ones_like(weights)
         return tuple((weights / weights.sum()).tolist())
