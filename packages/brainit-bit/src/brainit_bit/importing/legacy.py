@@ -65,7 +65,7 @@ class _Storages:
     def named(self, identity: object) -> Storage | Name:
         if type(identity) is tuple and len(identity) == 4 and isinstance(identity[1], Name):
             what, kind, *sources = identity
-            if what == "module" and all(type(one) is str for one in sources):
+            if what == "module" and all(one is None or type(one) is str for one in sources):
                 return kind  # a class with its source text, which is dropped
         key, dtype, numel = storage_fields(identity)
         if key not in self.by_key:

@@ -17,6 +17,7 @@ from brainit_bit.importing.reader import read_checkpoint
 from brainit_bit.model import BITConfig, BrainInteractionTransformer
 
 TABLE = "voxel_embed"
+MAX_ROUNDS = 100
 # A linear layer of the graph attention adds a key bias; inside a cluster the softmax drops it.
 DROPPED = "conv_centers.lin_key.bias"
 
@@ -65,20 +66,22 @@ def import_reference_checkpoint(
         UnsafeCheckpoint: If the file is damaged or holds more than data.
         ValueError: If it is another model, or its voxels are not those of `subjects`.
     """
-    parts = NamedParts(read_checkpoint(path))
+    checkpoint = read_checkpoint(path)
     try:
-        prefix = _prefix(parts.tensors)
+        parts = NamedParts(checkpoint)
+        numbers = {name: one for name, one in parts.tensors.items() if one.is_floating_point()}
+        prefix = _prefix(numbers)
         tensors = {
             name.removeprefix(prefix): tensor
-            for name, tensor in parts.tensors.items()
-            if name.startswith(prefix) and tensor.is_floating_point()
+            for name, tensor in numbers.items()
+            if name.startswith(prefix)
         }
         for name, module in parts.modules.items():
             if name.startswith(prefix):
                 _check_settings(name.removeprefix(prefix), module, n_heads)
         return _build(tensors, subjects, n_heads)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _prefix(tensors: Mapping[str, Tensor]) -> str:
@@ -110,6 +113,8 @@ def _build(
 ) -> BrainInteractionTransformer:
     table = tensors.pop(TABLE)
     tensors.pop(DROPPED, None)
+    if table.ndim != 2:
+        raise ValueError(f"{TABLE}: expected [N, D], got {list(table.shape)}")
     state = {_our_name(name): tensor for name, tensor in tensors.items()}
     with torch.device("meta"):  # no memory before the sizes are known to fit the file
         model = BrainInteractionTransformer(_config(state, n_heads))
@@ -135,12 +140,14 @@ def _our_name(name: str) -> str:
 
 def _config(state: Mapping[str, Tensor], n_heads: int) -> BITConfig:
     def size(name: str, axis: int) -> int:
-        if name not in state or state[name].ndim != 2:
+        if name not in state or state[name].ndim != 2 or not state[name].numel():
             raise ValueError(f"expected a matrix for {name}")
         return state[name].shape[axis]
 
     dim = size("query_tokens", 1)
     blocks = {name.split(".")[2] for name in state if name.startswith("cross_transformer.blocks.")}
+    if len(blocks) > MAX_ROUNDS:
+        raise ValueError(f"more than {MAX_ROUNDS} blocks")
     return BITConfig(
         n_clusters=size("tokenizer.centres", 0),
         dim=dim,
@@ -172,7 +179,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module, table: list[
 def _add_subjects(
     model: BrainInteractionTransformer, table: Tensor, subjects: Mapping[str, ArrayLike]
 ) -> None:
-    sizes = [len(np.asarray(labels)) for labels in subjects.values()]
+    sizes = [np.asarray(labels).size for labels in subjects.values()]
     if sum(sizes) != len(table):
         raise ValueError(
             f"expected labels of {len(table)} voxels, one a row of {TABLE}, "
