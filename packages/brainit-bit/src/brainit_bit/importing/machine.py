@@ -6,21 +6,23 @@ opcodes to it: calls of whatever came out of `find_class`, `__setstate__`, exten
 idea of what a byte means. This machine has 40 opcodes, those that pickle protocols 2 to 5 write for
 models. A name stays a name, an instance becomes a record, a call is looked up in a table of a dozen
 (`calls`). There is no import, no getattr and no call of anything that came from the file. Since
-nothing else reads the bytes, no second reader can disagree with the first. `pickletools.genops`, of
-the standard library, cuts the bytes into opcodes and their arguments and does nothing more.
+nothing else reads the bytes, no second reader can disagree with the first. How an opcode's argument
+is written is read off the standard library's table of opcodes, `pickletools`, after the opcode is
+found to be one of the known.
 
 Time and memory are linear in the pickle, whose size is limited, as is the number of opcodes.
 """
 
 from __future__ import annotations
 
+import io
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from brainit_bit.importing.calls import call, check_key, check_name
-from brainit_bit.importing.inert import Name, Record, UnsafeCheckpoint, kind_of, refuse
+from brainit_bit.importing.inert import Name, Record, kind_of, refuse
 
 MAX_PICKLE_BYTES = 8 * 2**20
 MAX_OPCODES = 200_000
@@ -58,35 +60,42 @@ def run_pickle(data: bytes, persistent: Callable[[object], Any]) -> tuple[Any, i
     if len(data) > MAX_PICKLE_BYTES:
         refuse(f"a pickle of more than {MAX_PICKLE_BYTES} bytes")
     machine = _Machine(persistent)
-    frame_end = None
-    end = 0
+    file, position, frame_end = io.BytesIO(data), 0, None
+    for count in range(MAX_OPCODES):
+        name, argument = _next_opcode(file)
+        if (name == "PROTO") != (count == 0):
+            refuse("a pickle that does not begin with its protocol, 2 to 5")
+        if name == "FRAME":
+            frame_end = _frame_end(argument, file.tell(), frame_end, len(data))
+        else:
+            machine.step(name, argument)
+        position = file.tell()
+        if frame_end is not None and position >= frame_end:
+            if position > frame_end:
+                refuse("a frame that ends inside an opcode")
+            frame_end = None
+        if name == "STOP":
+            if frame_end is not None:
+                refuse("a frame that goes on behind the pickle")
+            return machine.result, position
+    refuse(f"a pickle of more than {MAX_OPCODES} opcodes")
+
+
+def _next_opcode(file: io.BytesIO) -> tuple[str, Any]:
+    """Name and argument of the next opcode; an argument is read only of opcodes that are known."""
+    code = pickletools.code2op.get(file.read(1).decode("latin-1"))
+    if code is None:
+        refuse("a broken pickle: it has no end or an unknown opcode")
+    if code.name not in KNOWN:
+        refuse(f"the opcode {code.name}, which no model file needs")
     try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
-            assert position is not None
-            end = position + 1
-            if count >= MAX_OPCODES:
-                refuse(f"a pickle of more than {MAX_OPCODES} opcodes")
-            if (opcode.name == "PROTO") != (count == 0):
-                refuse("a pickle that does not begin with its protocol, 2 to 5")
-            if frame_end is not None and position >= frame_end:
-                if position > frame_end:
-                    refuse("a frame that ends inside an opcode")
-                frame_end = None
-            if opcode.name == "FRAME":
-                frame_end = _frame(argument, position, frame_end, len(data))
-            else:
-                machine.step(opcode.name, argument)
-    except UnsafeCheckpoint:
-        raise
-    except (ValueError, OverflowError) as error:
-        raise UnsafeCheckpoint(f"a broken pickle: {ascii(str(error))[1:81]}") from None
-    if frame_end is not None and end != frame_end:
-        refuse("a frame that goes on behind the pickle")
-    return machine.result, end
+        return code.name, None if code.arg is None else code.arg.reader(file)
+    except ValueError as error:
+        refuse(f"a broken pickle: {ascii(str(error))[1:81]}")
 
 
-def _frame(size: int, position: int, frame_end: int | None, total: int) -> int:
-    end = position + 9 + size
+def _frame_end(size: int, start: int, frame_end: int | None, total: int) -> int:
+    end = start + size
     if frame_end is not None or end > total:
         refuse("a frame inside a frame or larger than the pickle")
     return end
@@ -109,10 +118,7 @@ class _Machine:
         elif name in CONSTANTS:
             self._stack.append(CONSTANTS[name]())
         else:
-            run = _STEPS.get(name)
-            if run is None:
-                refuse(f"the opcode {name}, which no model file needs")
-            run(self, argument)
+            _STEPS[name](self, argument)
 
     def _pop(self) -> Any:
         if not self._stack:
@@ -265,3 +271,4 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINPERSID": _Machine.persistent,
     "STOP": _Machine.stop,
 }
+KNOWN = {*CONSTANTS, *ARGUMENTS, *_STEPS, "FRAME"}
