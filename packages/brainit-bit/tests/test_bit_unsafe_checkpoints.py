@@ -433,8 +433,8 @@ def bombs() -> Iterator[bytes]:
 
 def zip_bombs() -> Iterator[bytes]:
     with zipfile.ZipFile(buffer := io.BytesIO(), "w") as file:
-        file.writestr("m/data.pkl", program(storage("0", 2**25) + b"Q"))
-        file.writestr("m/data/0", bytes(2**27), zipfile.ZIP_DEFLATED)
+        file.writestr("m/data.pkl", program(storage("0", 2**23) + b"Q"))
+        file.writestr("m/data/0", bytes(2**25), zipfile.ZIP_DEFLATED)
     yield buffer.getvalue()
     entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 1, *[0] * 6) + b"m"
     for count in (100_000, 1_000_000):
