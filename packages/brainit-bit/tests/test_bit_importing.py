@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +36,11 @@ class GraphAttention(nn.Module):
         self.lin_value, self.lin_skip = nn.Linear(D, D), nn.Linear(D, D)
 
     def forward(self, voxels: Tensor, centers: Tensor, labels: Tensor) -> Tensor:
-        keys, values, queries = self.lin_key(voxels), self.lin_value(voxels), self.lin_query(centers)
+        keys, values, queries = (
+            self.lin_key(voxels),
+            self.lin_value(voxels),
+            self.lin_query(centers),
+        )
         rows = []
         for c in range(len(centers)):
             mine = labels == c
@@ -119,7 +123,7 @@ class Decoder(nn.Module):
 
 
 @pytest.fixture
-def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
+def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
     """A decoder whose classes lie in a module that is gone once the test reads."""
     module = ModuleType("reference_decoder")
     for one in (GraphAttention, Mlp, Attention, Block, Decoder):
@@ -127,7 +131,7 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Decoder]:
         setattr(module, one.__name__, one)
     monkeypatch.setitem(sys.modules, "reference_decoder", module)
     torch.manual_seed(0)
-    yield Decoder()
+    return Decoder()
 
 
 FORMS: dict[str, Any] = {
@@ -213,41 +217,35 @@ def test_plain_values_come_back(tmp_path: Path) -> None:
     assert list(read) == list(values)
 
 
-def spoil(decoder: Decoder, what: str) -> Any:
-    state = decoder.state_dict()
-    if what == "missing":
-        del state["proj.bias"]
-    elif what == "surplus":
-        state["blocks.0.attn.q_norm.weight"] = torch.ones(2)
-    elif what == "shape":
-        state["norm_centers.weight"] = torch.ones(D + 1)
-    elif what == "nan":
-        state["centers"][0, 0] = torch.nan
-    elif what == "tied":
-        return {name: value.clone() for name, value in state.items()} | {
-            "proj.weight": state["centers"][:FEATURES],
-            "pred_tokens": state["voxel_embed"][:T],
-            "centers": state["voxel_embed"][:K],
-            "voxel_embed": state["voxel_embed"],
-        }
-    elif what == "two":
-        return {"model": state, "average": state}
-    elif what == "heads":
-        decoder.blocks[1].attn.num_heads = 4
-        return decoder
-    elif what == "eps":
-        decoder.block_crosses[0].norm1.eps = 1e-6
-        return decoder
-    elif what == "act":
-        decoder.blocks[0].mlp.act = nn.ReLU()
-        return decoder
-    elif what == "rounds":
-        return state | {f"blocks.{i}.norm1.bias": torch.ones(1) for i in range(101)}
-    elif what == "empty":
-        state["block_crosses.0.mlp.fc1.weight"] = torch.empty(2**40, 0)
-    elif what == "other":
-        return nn.Linear(2, 2).state_dict()
-    return state
+def with_setting(decoder: Decoder, path: str, value: Any) -> Decoder:
+    owner, _, name = path.rpartition(".")
+    setattr(decoder.get_submodule(owner), name, value)
+    return decoder
+
+
+def tied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Three tensors in the memory of one."""
+    table = state["voxel_embed"]
+    alone = {name: value.clone() for name, value in state.items()}
+    return alone | {"voxel_embed": table, "pred_tokens": table[:T], "centers": table[:K]}
+
+
+OTHERS: dict[str, Callable[[Decoder], Any]] = {
+    "missing": lambda d: {k: v for k, v in d.state_dict().items() if k != "proj.bias"},
+    "surplus": lambda d: d.state_dict() | {"blocks.0.attn.q_norm.weight": torch.ones(2)},
+    "shape": lambda d: d.state_dict() | {"norm_centers.weight": torch.ones(D + 1)},
+    "nan": lambda d: d.state_dict() | {"centers": torch.full((K, D), torch.nan)},
+    "tied": lambda d: tied(d.state_dict()),
+    "two": lambda d: {"model": d.state_dict(), "average": d.state_dict()},
+    "rounds": lambda d: (
+        d.state_dict() | {f"blocks.{i}.norm1.bias": torch.ones(1) for i in range(101)}
+    ),
+    "empty": lambda d: d.state_dict() | {"block_crosses.0.mlp.fc1.weight": torch.empty(2**40, 0)},
+    "heads": lambda d: with_setting(d, "blocks.1.attn.num_heads", 4),
+    "eps": lambda d: with_setting(d, "block_crosses.0.norm1.eps", 1e-6),
+    "act": lambda d: with_setting(d, "blocks.0.mlp.act", nn.ReLU()),
+    "other": lambda d: nn.Linear(2, 2).state_dict(),
+}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +268,7 @@ def spoil(decoder: Decoder, what: str) -> Any:
 def test_other_models_are_refused(
     decoder: Decoder, what: str, message: str, tmp_path: Path
 ) -> None:
-    torch.save(spoil(decoder, what), tmp_path / "other.pt")
+    torch.save(OTHERS[what](decoder), tmp_path / "other.pt")
     with pytest.raises(ValueError, match=message) as caught:
         import_reference_checkpoint(tmp_path / "other.pt", LABELS)
     assert not isinstance(caught.value, UnsafeCheckpoint)
@@ -288,7 +286,7 @@ def test_a_module_in_itself_is_refused(decoder: Decoder, tmp_path: Path) -> None
 def test_labels_that_do_not_fit(decoder: Decoder, tmp_path: Path) -> None:
     torch.save(decoder.state_dict(), tmp_path / "decoder.pt")
     load = import_reference_checkpoint
-    with pytest.raises(ValueError, match="labels of 65 voxels.* got 40 of 1 subjects"):
+    with pytest.raises(ValueError, match=r"labels of 65 voxels.* got 40 of 1 subjects"):
         load(tmp_path / "decoder.pt", {"subj01": LABELS["subj01"]})
     with pytest.raises(ValueError, match=r"expected clusters in \[0, 6\)"):
         load(tmp_path / "decoder.pt", {"subj01": LABELS["subj01"], "subj02": [6] * 25})

@@ -114,7 +114,9 @@ def test_gradient_times_input_equals_finite_differences(
     for voxel in range(N):
         moved = torch.zeros(N, dtype=torch.float64)
         moved[voxel] = step
-        up, down = (score(model(x + s * moved, "subj01", queries=queries).features) for s in (1, -1))
+        up, down = (
+            score(model(x + s * moved, "subj01", queries=queries).features) for s in (1, -1)
+        )
         expected = x[:, voxel] * (up - down).detach() / (2 * step)
         # Central differences err by step^2 times a third derivative, and by 1e-16 / step.
         np.testing.assert_allclose(result[:, voxel], expected, rtol=1e-5, atol=1e-6)
@@ -143,7 +145,9 @@ def test_works_where_gradients_are_off(model: BrainInteractionTransformer, x: Te
 
 def test_values_by_cluster_and_by_voxel(model: BrainInteractionTransformer) -> None:
     totals = cluster_totals(model, "subj01", np.arange(2 * N).reshape(2, N))
-    expected = [[sum(r * N + v for v in range(N) if LABELS[v] == c) for c in range(6)] for r in (0, 1)]
+    expected = [
+        [sum(r * N + v for v in range(N) if LABELS[v] == c) for c in range(6)] for r in (0, 1)
+    ]
     assert totals.tolist() == expected
     painted = on_voxels(model, "subj01", [[0, 10, 20, 30, 40, 50]])
     assert painted.tolist() == [[10 * label for label in LABELS]]

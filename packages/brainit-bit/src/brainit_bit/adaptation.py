@@ -56,8 +56,8 @@ def add_subject_like(
 ) -> None:
     """Make a new subject known, every voxel a copy of its nearest known one.
 
-    A voxel takes the cluster and, as a start, the embedding of its nearest neighbour among all voxels
-    of the subjects in `known` (Brain-IT, arXiv 2510.25976, transfer to new subjects).
+    A voxel takes the cluster and, as a start, the embedding of its nearest neighbour among all
+    voxels of the subjects in `known` (Brain-IT, arXiv 2510.25976, transfer to new subjects).
 
     Args:
         model: A trained model.
@@ -92,8 +92,8 @@ def freeze_for_adaptation(model: BrainInteractionTransformer, subject: str) -> n
         subject: The new subject's name.
 
     Returns:
-        The one parameter that is left to train, [N_s, D]: give it alone to the optimiser, which then
-        holds state for these rows only.
+        The one parameter that is left to train, [N_s, D]: give it alone to the optimiser, which
+        then holds state for these rows only.
 
     Raises:
         ValueError: If the model does not know `subject`.

@@ -1,7 +1,7 @@
 """What a trained model looks at: attention maps, lesions, gradient times input.
 
-All results are NumPy arrays whose last axes are keyed by cluster [K], by voxel in the order in which the
-subject's labels were given [N], or by query token [Q]: ready to be drawn on a cortex.
+All results are NumPy arrays keyed by cluster [K], by voxel in the order in which the subject's
+labels were given [N], and by query token [Q]: ready to be drawn on a cortex.
 Source of the maps: Brain-IT (arXiv 2510.25976), attention of image tokens to functional clusters.
 """
 
@@ -47,9 +47,7 @@ def attention_maps(
         for x in _batches(activations, batch_size):
             maps = model(x, subject, queries=queries, return_attention=True).attention
             assert maps is not None
-            total = total + torch.stack(
-                [one.mean(1, dtype=torch.float64).sum(0) for one in maps]
-            )
+            total = total + torch.stack([one.mean(1, dtype=torch.float64).sum(0) for one in maps])
     assert isinstance(total, Tensor)
     return _array(total / len(activations))
 
@@ -64,15 +62,15 @@ def lesion_voxels(
 ) -> Floats:
     """How predicted features change when voxels are left out of the attention.
 
-    A voxel that is left out is one that was not drawn; a cluster that loses all its voxels keeps only
-    its skip term.
+    A voxel that is left out is one that was not drawn; a cluster that loses all its voxels keeps
+    only its skip term.
 
     Args:
         model: A trained model.
         activations: Responses to n images, [n, N], in the subject's own voxel order.
         subject: Name of a known subject.
-        lesions: For each of L lesions the numbers of the voxels that it leaves out, integers, in the
-            subject's own order. Each costs one forward pass over all images.
+        lesions: For each of L lesions the numbers of the voxels that it leaves out, integers, in
+            the subject's own order. Each costs one forward pass over all images.
         queries: Numbers of the query tokens, int64 [Q]; None means all T.
         batch_size: Images in one forward pass.
 
@@ -185,9 +183,7 @@ def on_voxels(
 
 def _batches(activations: Tensor, batch_size: int) -> Iterator[Tensor]:
     if activations.ndim != 2 or len(activations) == 0:
-        raise ValueError(
-            f"activations: expected [n, N] with n >= 1, got {list(activations.shape)}"
-        )
+        raise ValueError(f"activations: expected [n, N] with n >= 1, got {list(activations.shape)}")
     yield from activations.split(batch_size)
 
 

@@ -1,4 +1,4 @@
-"""Zip files that `torch.save` writes: one pickle and one entry a storage, all stored as they are."""
+"""Zip files that `torch.save` writes: a pickle and an entry a storage, all stored as they are."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ import torch
 from torch import Tensor
 
 from brainit_bit.importing.inert import refuse
-from brainit_bit.importing.machine import MAX_PICKLE_BYTES, run_pickle
+from brainit_bit.importing.pickles import MAX_PICKLE_BYTES, run_pickle
 from brainit_bit.importing.tensors import Storage, storage_fields
 
 MAX_ENTRIES = 10_000
 MAX_DIRECTORY_BYTES = 2 * 2**20
 CHUNK = 2**20
 # What zipfile raises on files that are not whole.
-_BROKEN = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) + (
+_BROKEN = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
     OverflowError,
+    RuntimeError,
+    UnicodeDecodeError,
     struct.error,
 )
 SMALL_ENTRIES = {"version", "byteorder", ".format_version", ".storage_alignment"} | {
@@ -96,14 +101,12 @@ class _Archive:
         return storage
 
     def _read(self, entry: zipfile.ZipInfo) -> bytearray:
-        """One entry; reading to its end checks its CRC."""
+        """One entry; zipfile checks its length and, at its end, its CRC."""
         content, done = bytearray(entry.file_size), 0
         with self._file.open(entry) as source:
             while chunk := source.read(CHUNK):
                 content[done : done + len(chunk)] = chunk
                 done += len(chunk)
-        if done != entry.file_size:
-            refuse("a zip entry that ends early")
         return content
 
 

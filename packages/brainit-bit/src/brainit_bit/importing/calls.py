@@ -1,9 +1,9 @@
 """The few calls that a checkpoint may ask for, and what each becomes.
 
-A pickle makes most objects by calling something. Here a call is a pair of a name and arguments, and
-what is not in this table is refused. `MEANINGS` yields tensors and plain containers. `AS_RECORDS` are
-calls that real checkpoints hold beside their weights: argument kinds and type hints that graph layers
-keep, devices, NumPy scalars, paths. They become records: nothing is computed.
+A pickle makes most objects by calling something. Here a call is a name and arguments, and what is
+not in these tables is refused. `MEANINGS` yields tensors and plain containers. `AS_RECORDS` are
+calls that real checkpoints hold beside their weights: argument kinds and type hints that graph
+layers keep, devices, NumPy scalars, paths. They become records: nothing is computed.
 """
 
 from __future__ import annotations
@@ -83,11 +83,17 @@ def _plain(arguments: tuple[Any, ...]) -> bool:
 
 
 def _type_hint(arguments: tuple[Any, ...]) -> bool:
-    return len(arguments) == 2 and isinstance(arguments[0], Name) and arguments[0].module == "typing"
+    return (
+        len(arguments) == 2 and isinstance(arguments[0], Name) and arguments[0].module == "typing"
+    )
 
 
 def _scalar(arguments: tuple[Any, ...]) -> bool:
-    return len(arguments) == 2 and isinstance(arguments[0], Record) and kind_of(arguments[0]) == "numpy.dtype"
+    return (
+        len(arguments) == 2
+        and isinstance(arguments[0], Record)
+        and kind_of(arguments[0]) == "numpy.dtype"
+    )
 
 
 def _argument(arguments: tuple[Any, ...]) -> bool:
@@ -122,7 +128,11 @@ STANDARD_NAMES = {
     *(name for name in (*MEANINGS, *AS_RECORDS) if not name.startswith(("torch", "numpy"))),
     *(f"typing.{name}" for name in ("Any", "Callable", "Dict", "List", "Optional", "OrderedDict")),
     *(f"typing.{name}" for name in ("Sequence", "Set", "Tuple", "Type", "Union")),
-    *(f"{b}.{name}" for b in ("__builtin__", "builtins") for name in ("bool", "float", "int", "str")),
+    *(
+        f"{b}.{name}"
+        for b in ("__builtin__", "builtins")
+        for name in ("bool", "float", "int", "str")
+    ),
     *(f"{b}.{name}" for b in ("__builtin__", "builtins") for name in ("dict", "list", "tuple")),
     "__builtin__.long",
     "__builtin__.unicode",

@@ -14,8 +14,8 @@ def check_extent(root: object) -> None:
     """Refuse trees that are deep, that hold themselves or that are small only by sharing.
 
     A pickle may name one list many times: thirty lists of two times the one before are a kilobyte
-    and a walk of 2^30 steps. So nodes count as often as a walk meets them. A record may be met again
-    inside itself, as graph layers keep such loops; a container may not.
+    and a walk of 2^30 steps. So nodes count as often as a walk meets them. A record may be met
+    again inside itself, as graph layers keep such loops; a container may not.
 
     Raises:
         UnsafeCheckpoint: If the tree breaks a limit.

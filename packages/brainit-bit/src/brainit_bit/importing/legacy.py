@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import torch
 
 from brainit_bit.importing.inert import Name, refuse
-from brainit_bit.importing.machine import MAX_PICKLE_BYTES, run_pickle
+from brainit_bit.importing.pickles import MAX_PICKLE_BYTES, run_pickle
 from brainit_bit.importing.tensors import Storage, storage_fields
 
 MAGIC = 0x1950A86A20F9469CFC6C

@@ -13,8 +13,8 @@ from brainit_bit.importing.legacy import FIRST_BYTES, read_legacy
 def read_checkpoint(path: str | Path) -> object:
     """Read a file that `torch.save` wrote without running anything in it.
 
-    Both of torch's formats: the zip file, and the one before torch 1.6. Memory stays near the file's
-    size, as nothing may be compressed, and every tensor is a view of a storage in the file.
+    Both of torch's formats: the zip file, and the one before torch 1.6. Memory stays near the
+    file's size, as nothing may be compressed and every tensor is a view of a storage in the file.
 
     Args:
         path: The file.

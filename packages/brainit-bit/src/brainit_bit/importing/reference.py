@@ -18,7 +18,7 @@ from brainit_bit.model import BITConfig, BrainInteractionTransformer
 
 TABLE = "voxel_embed"
 MAX_ROUNDS = 100
-# A linear layer of the graph attention adds a key bias; inside a cluster the softmax drops it.
+# Constant inside a cluster, so the softmax drops it.
 DROPPED = "conv_centers.lin_key.bias"
 
 _TOP = {
@@ -48,14 +48,15 @@ def import_reference_checkpoint(
 ) -> BrainInteractionTransformer:
     """Load a decoder that the reference implementation of Brain-IT (arXiv 2510.25976) saved.
 
-    Nothing in the file is run: see `read_checkpoint`. The file may hold the whole module or its state
-    dict, alone or inside a training checkpoint. Weights become float32. Tensors of integers are
-    tables of indices and are left out; any other tensor that this model has no place for is an error.
+    Nothing in the file is run: see `read_checkpoint`. The file may hold the whole module or its
+    state dict, alone or inside a training checkpoint. Weights become float32. Tensors of integers
+    are tables of indices and are left out; any other tensor without a place here is an error. A
+    whole module also tells its heads, norms and activation, which must be those of this model.
 
     Args:
         path: A file of `torch.save`.
-        subjects: Cluster of every voxel, integers [N_s], of all subjects in the order in which their
-            voxels lie in the file's one table; the names are the user's choice.
+        subjects: Cluster of every voxel, integers [N_s], of all subjects in the order in which
+            their voxels lie in the file's one table; the names are the user's choice.
         n_heads: Attention heads, which a state dict does not tell.
 
     Returns:

@@ -75,7 +75,9 @@ def rebuild_tensor(
     if type(size) is not tuple or type(stride) is not tuple or len(size) != len(stride):
         refuse("a tensor whose sizes and strides do not match")
     if len(size) > MAX_DIMENSIONS or not all(map(_is_size, (offset, *size, *stride))):
-        refuse(f"a tensor whose offset, sizes or strides are no integers >= 0, {MAX_DIMENSIONS} at most")
+        refuse(
+            f"a tensor of more than {MAX_DIMENSIONS} axes, or with numbers below 0 in its layout"
+        )
     available, numel = len(storage.values), math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     end = last + 1 if numel else offset
