@@ -10,7 +10,6 @@ from __future__ import annotations
 import binascii
 import os
 import pickle
-import resource
 import signal
 import struct
 import sys
@@ -39,6 +38,10 @@ from hostile_bytes import (
 
 from brainit_bit.importing import UnsafeCheckpoint
 from brainit_bit.importing.reader import read_checkpoint
+
+resource = pytest.importorskip("resource", reason="limits of memory need a Unix")
+if sys.platform != "linux":
+    pytest.skip("the memory in use is read from /proc", allow_module_level=True)
 
 ARMED: list[str] = []  # the one file that may be opened
 SEEN: list[str] = []
@@ -124,6 +127,15 @@ def test_the_guard_sees_what_a_real_unpickler_would_do(tmp_path: Path) -> None:
         with guarded(tmp_path), pytest.raises(PermissionError):
             pickle.loads(sample)
         assert SEEN
+
+
+def test_the_guard_sees_other_files_and_much_memory(tmp_path: Path) -> None:
+    with guarded(tmp_path / "a"), pytest.raises(PermissionError):
+        (tmp_path / "b").open("rb")
+    with guarded(tmp_path / "a"), pytest.raises(PermissionError):
+        (tmp_path / "a").open("wb")
+    with guarded(tmp_path), pytest.raises(MemoryError):
+        bytearray(2**29)
 
 
 def test_the_benign_forms_of_the_samples_are_read(tmp_path: Path) -> None:

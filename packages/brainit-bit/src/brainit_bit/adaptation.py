@@ -45,7 +45,8 @@ def _unit(rows: ArrayLike, name: str) -> NDArray[np.float32]:
     length = np.linalg.norm(array, axis=1, keepdims=True)
     if not (np.isfinite(length).all() and length.all()):
         raise ValueError(f"{name}: expected finite rows that are not zero")
-    return array / length
+    unit: NDArray[np.float32] = array / length
+    return unit
 
 
 def add_subject_like(

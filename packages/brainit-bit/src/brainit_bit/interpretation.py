@@ -166,7 +166,8 @@ def cluster_totals(
     labels = model.voxels(subject).labels.cpu().numpy()
     values = _last_axis(voxel_values, len(labels), f"voxels of {subject!r}")
     member = labels[:, None] == np.arange(model.config.n_clusters)
-    return values @ member.astype(np.float64)
+    totals: Floats = values @ member.astype(np.float64)
+    return totals
 
 
 def on_voxels(

@@ -63,9 +63,10 @@ class _Storages:
         self._left = size
 
     def named(self, identity: object) -> Storage | Name:
-        if type(identity) is tuple and len(identity) == 4 and isinstance(identity[1], Name):
-            what, kind, *sources = identity
-            if what == "module" and all(one is None or type(one) is str for one in sources):
+        if type(identity) is tuple and len(identity) == 4:
+            what, kind, *source = identity
+            is_text = [one is None or type(one) is str for one in (what, *source)]
+            if all(is_text) and what == "module" and isinstance(kind, Name):
                 return kind  # a class with its source text, which is dropped
         key, dtype, numel = storage_fields(identity)
         if key not in self.by_key:
@@ -83,6 +84,8 @@ def _fill(file: BinaryIO, storage: Storage, key: str) -> None:
     header = file.read(8)
     if len(header) != 8 or struct.unpack("<q", header)[0] != len(storage.values):
         refuse(f"storage {key}: not as large as its tensors say")
-    content = memoryview(storage.values.view(torch.uint8).numpy()) if len(storage.values) else b""
-    if len(content) and file.readinto(content) != len(content):  # type: ignore[attr-defined]
+    if not len(storage.values):
+        return
+    content = storage.values.view(torch.uint8).numpy()
+    if file.readinto(content) != len(content):  # type: ignore[attr-defined]
         refuse(f"storage {key}: the file ends inside it")

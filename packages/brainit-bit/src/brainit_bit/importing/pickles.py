@@ -25,6 +25,7 @@ from brainit_bit.importing.machine import KNOWN, Machine
 
 MAX_PICKLE_BYTES = 8 * 2**20
 MAX_OPCODES = 200_000
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 
 
 def run_pickle(data: bytes, persistent: Callable[[object], Any]) -> tuple[Any, int]:
@@ -65,7 +66,7 @@ def run_pickle(data: bytes, persistent: Callable[[object], Any]) -> tuple[Any, i
 
 def _next_opcode(file: io.BytesIO) -> tuple[str, Any]:
     """Name and argument of the next opcode; an argument is read only of opcodes that are known."""
-    code = pickletools.code2op.get(file.read(1).decode("latin-1"))
+    code = OPCODES.get(file.read(1).decode("latin-1"))
     if code is None:
         refuse("a broken pickle: it has no end or an unknown opcode")
     if code.name not in KNOWN:
