@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -140,7 +141,8 @@ FORMS: dict[str, Any] = {
     "training checkpoint": lambda model: {
         "epoch": 3,
         "args": argparse.Namespace(lr=5e-4, name="bit", sizes=[1, 2], device=torch.device("cpu")),
-        "best": float("inf"),
+        "best": [float("inf"), np.float64(0.25)],
+        "folder": Path("runs") / "a",
         "state_dict": OrderedDict((f"module.{k}", v) for k, v in model.state_dict().items()),
         "optimizer": torch.optim.AdamW(model.parameters()).state_dict(),
     },
