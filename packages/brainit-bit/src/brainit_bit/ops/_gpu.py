@@ -15,7 +15,7 @@ def _triton_installed() -> bool:
 
 
 def takes_kernels(tensor: Tensor) -> bool:
-    """Whether Triton computes this GPU tensor; plain torch does where it cannot (fp64, no Triton)."""
+    """Whether Triton computes this GPU tensor; plain torch takes other types than fp32."""
     return tensor.dtype == torch.float32 and _triton_installed()
 
 
