@@ -52,7 +52,7 @@ def test_opcheck_backward(with_activations: bool) -> None:
     grad = torch.ones_like(context).transpose(1, 2).contiguous().transpose(1, 2)
     torch.library.opcheck(
         torch.ops.brainit.cluster_context_backward,
-        (grad, *tensors, context, weights, slope, SIZES, with_activations),
+        (grad, *tensors, weights, slope, SIZES, with_activations),
     )
 
 

@@ -61,7 +61,6 @@ def cluster_context_backward(
     activations: Tensor,
     embedding: Tensor,
     query: Tensor,
-    context: Tensor,
     weights: Tensor,
     slope: Tensor,
     sizes: list[int],

@@ -34,8 +34,8 @@ torch.library.define(
 )
 torch.library.define(
     BACKWARD,
-    "(Tensor grad, Tensor activations, Tensor embedding, Tensor query, Tensor context,"
-    " Tensor weights, Tensor slope, SymInt[] sizes, bool with_activations)"
+    "(Tensor grad, Tensor activations, Tensor embedding, Tensor query, Tensor weights,"
+    " Tensor slope, SymInt[] sizes, bool with_activations)"
     " -> (Tensor grad_activations, Tensor grad_embedding, Tensor grad_query)",
     tags=torch.Tag.pt2_compliant_tag,
 )
@@ -80,7 +80,6 @@ def _backward_fake(
     activations: Tensor,
     embedding: Tensor,
     query: Tensor,
-    context: Tensor,
     weights: Tensor,
     slope: Tensor,
     sizes: list[int],
@@ -95,9 +94,9 @@ def _backward_fake(
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     activations, embedding, query, _, sizes = inputs
-    context, occupied, weights, slope = output
+    _, occupied, weights, slope = output
     ctx.mark_non_differentiable(occupied, weights, slope)
-    ctx.save_for_backward(activations, embedding, query, context, weights, slope)
+    ctx.save_for_backward(activations, embedding, query, weights, slope)
     ctx.sizes = sizes
 
 
