@@ -278,8 +278,7 @@ def test_compiles_ahead_of_time(
     with capsys.disabled():
         print(f"\n{name:24s} {target:7s} {used}", end="")
     assert used["registers"] <= (512 if target == "gfx942" else 255)
-    # ptxas keeps 8 bytes on the stack where that lets two programs share a multiprocessor.
-    assert used["spilled"] <= 8
+    assert used["spilled"] == 0
     assert used["shared"] <= TARGETS[target]
     machine_code = compiled.asm["amdgcn" if target == "gfx942" else "ptx"]
     assert not re.search(r"\b(atom|red)\.|_atomic_", machine_code)
