@@ -53,7 +53,8 @@ def cluster_attention(
             activations.to(dtype), embedding.to(dtype), slope_query, drawn, list(sizes)
         )
         values: Tensor = context.transpose(0, 1) @ value_weight.to(dtype).T
-        return values + occupied[:, :, None] * value_bias.to(dtype)
+        bias: Tensor = occupied[:, :, None] * value_bias.to(dtype)
+        return values + bias
 
 
 def _check(

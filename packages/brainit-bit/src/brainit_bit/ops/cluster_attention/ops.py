@@ -61,7 +61,6 @@ def _backward_on_gpu(grad: Tensor, *arguments: Any) -> Any:
     return _backend(grad).cluster_context_backward(grad, *arguments)
 
 
-@torch.library.register_fake(FORWARD)
 def _forward_fake(
     activations: Tensor, embedding: Tensor, query: Tensor, drawn: Tensor | None, sizes: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -74,7 +73,6 @@ def _forward_fake(
     )
 
 
-@torch.library.register_fake(BACKWARD)
 def _backward_fake(
     grad: Tensor,
     activations: Tensor,
@@ -112,5 +110,7 @@ def _refuse(ctx: Any, *_: Tensor) -> None:
     raise RuntimeError(f"{FORWARD}: expected to be differentiated once, got a second derivative")
 
 
+torch.library.register_fake(FORWARD, _forward_fake)
+torch.library.register_fake(BACKWARD, _backward_fake)
 torch.library.register_autograd(FORWARD, _differentiate, setup_context=_keep)
 torch.library.register_autograd(BACKWARD, _refuse)

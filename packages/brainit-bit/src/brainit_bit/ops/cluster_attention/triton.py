@@ -5,6 +5,9 @@ straddles two clusters; a program whose tile lies past the end of its cluster re
 Legend of shapes: N voxels, K clusters, B samples, D width; BLOCK_N, BLOCK_B, BLOCK_D their tiles.
 """
 
+# Kernels are Triton's language, which has no Python types; the functions that start them are typed.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -312,7 +315,7 @@ def _offsets(sizes: tuple[int, ...], device: torch.device) -> Tensor:
 
 def block_b(batch: int) -> int:
     """Samples in a tile: a power of two, as ``tl.dot`` needs it at least 16."""
-    return min(64, max(16, triton.next_power_of_2(batch)))
+    return min(64, max(16, int(triton.next_power_of_2(batch))))
 
 
 def cluster_context(

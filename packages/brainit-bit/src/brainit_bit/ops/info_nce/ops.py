@@ -61,7 +61,6 @@ def _backward_on_gpu(*arguments: Any) -> Any:
     return _backend(arguments[3]).info_nce_backward(*arguments)
 
 
-@torch.library.register_fake(FORWARD)
 def _forward_fake(predicted: Tensor, target: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
     n_rows, n_columns = predicted.shape[0], target.shape[0]
     return (
@@ -71,7 +70,6 @@ def _forward_fake(predicted: Tensor, target: Tensor, first: int) -> tuple[Tensor
     )
 
 
-@torch.library.register_fake(BACKWARD)
 def _backward_fake(
     grad_positives: Tensor,
     grad_rows: Tensor,
@@ -107,5 +105,7 @@ def _refuse(ctx: Any, *_: Tensor) -> None:
     raise RuntimeError(f"{FORWARD}: expected to be differentiated once, got a second derivative")
 
 
+torch.library.register_fake(FORWARD, _forward_fake)
+torch.library.register_fake(BACKWARD, _backward_fake)
 torch.library.register_autograd(FORWARD, _differentiate, setup_context=_keep)
 torch.library.register_autograd(BACKWARD, _refuse)

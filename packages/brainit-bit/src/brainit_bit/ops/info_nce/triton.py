@@ -5,6 +5,9 @@ with the roles of `own` and `other` exchanged, and no program waits for or adds 
 Legend of shapes: n_own and n_other rows of width D; BLOCK_M own rows, BLOCK_N other rows a tile.
 """
 
+# Kernels are Triton's language, which has no Python types; the functions that start them are typed.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import torch
