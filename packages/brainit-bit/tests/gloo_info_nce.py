@@ -6,6 +6,9 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.modules["triton"] = None  # type: ignore[assignment]  # a CPU needs no Triton
+
 import torch
 from safetensors.torch import save_file
 from torch import Tensor

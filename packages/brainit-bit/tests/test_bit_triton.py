@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from brainit_bit.ops._gpu import dot_precision, takes_kernels
 from brainit_bit.ops.cluster_attention import ops as _cluster_operators  # noqa: F401
 from brainit_bit.ops.cluster_attention.reference import cluster_attention_reference
 from brainit_bit.ops.info_nce import ops as _contrast_operators  # noqa: F401
@@ -166,6 +167,24 @@ def test_interpreted_contrast(name: str, interpreted: Path) -> None:
     problem = contrast_problem(name)
     found = load_file(interpreted / f"contrast {name}.found")
     assert_as_exact_as_torch(found, problem, *contrast_truth(problem))
+
+
+def test_products_are_as_exact_as_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", None)
+    usual = torch.get_float32_matmul_precision()
+    try:
+        assert dot_precision() == "ieee"
+        torch.set_float32_matmul_precision("high")
+        assert dot_precision() == "tf32"
+        monkeypatch.setattr(torch.version, "hip", "7.0")  # only some of AMD's chips have tf32
+        assert dot_precision() == "ieee"
+    finally:
+        torch.set_float32_matmul_precision(usual)
+
+
+def test_kernels_take_fp32_alone() -> None:
+    assert takes_kernels(torch.zeros(1))
+    assert not takes_kernels(torch.zeros(1, dtype=torch.float64))
 
 
 @pytest.mark.gpu

@@ -94,11 +94,14 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     activations, embedding, query, _, sizes = inputs
     _, occupied, weights, slope = output
     ctx.mark_non_differentiable(occupied, weights, slope)
+    ctx.set_materialize_grads(False)  # no zeros of the size of the weights
     ctx.save_for_backward(activations, embedding, query, weights, slope)
     ctx.sizes = sizes
 
 
-def _differentiate(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 5
     with_activations = ctx.needs_input_grad[0]
     grad_activations, grad_embedding, grad_query = torch.ops.brainit.cluster_context_backward(
         grad, *ctx.saved_tensors, ctx.sizes, with_activations
