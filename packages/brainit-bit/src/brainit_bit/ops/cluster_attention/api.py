@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from brainit_bit.ops.cluster_attention.cpu import cluster_context
+from brainit_bit.ops.cluster_attention import ops as _registered  # noqa: F401
 
 
 def cluster_attention(
@@ -49,19 +49,12 @@ def cluster_attention(
     with torch.autocast(activations.device.type, enabled=False):
         slope_query = query.to(dtype) @ key_weight.to(dtype) / query.shape[1] ** 0.5
         drawn = None if multiplicity is None else multiplicity.detach().to(dtype)
-        context = cluster_context(
-            activations.to(dtype), embedding.to(dtype), slope_query, list(sizes), drawn
+        context, occupied, _, _ = torch.ops.brainit.cluster_context(
+            activations.to(dtype), embedding.to(dtype), slope_query, drawn, list(sizes)
         )
-        values = context @ value_weight.to(dtype).T
-        return values + _occupied(sizes, drawn, context) * value_bias.to(dtype)
-
-
-def _occupied(sizes: Sequence[int], drawn: Tensor | None, like: Tensor) -> Tensor:
-    """1 where a cluster has a drawn voxel and 0 elsewhere, [B or 1, K, 1]."""
-    if drawn is None:
-        return like.new_tensor([float(size > 0) for size in sizes])[None, :, None]
-    present = [part.sum(1) > 0 for part in drawn.split(list(sizes), 1)]
-    return torch.stack(present, 1)[:, :, None].to(like.dtype)
+        values: Tensor = context.transpose(0, 1) @ value_weight.to(dtype).T
+        bias: Tensor = occupied[:, :, None] * value_bias.to(dtype)
+        return values + bias
 
 
 def _check(
