@@ -40,7 +40,8 @@ class Sums(NamedTuple):
         penalty = torch.eye(len(self.gram), dtype=self.gram.dtype)
         penalty[-1, -1] = 0
         scale = self.gram.diagonal()[:-1].mean()
-        return torch.linalg.solve(self.gram + ridge * scale * penalty, self.cross)
+        solution: Tensor = torch.linalg.solve(self.gram + ridge * scale * penalty, self.cross)
+        return solution
 
     def error(self, solution: Tensor) -> float:
         """Summed squared error of a solution on these samples."""

@@ -56,4 +56,5 @@ def _whitener(covariance: Tensor) -> Tensor:
     # Four: dot products of some hundred entries should start near one, not near ten.
     scale = (values.clamp(min=0) + FLOOR * top).rsqrt() / sqrt(16)
     scale = torch.where(values > 1e-6 * top, scale, 0.0)
-    return (vectors * scale) @ vectors.T
+    whitener: Tensor = (vectors * scale) @ vectors.T
+    return whitener

@@ -23,6 +23,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,13 @@ def _render(
 ) -> tuple[NDArray[np.uint8], list[tuple[Box, ...]]]:
     images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     boxes = []
-    for i in tqdm(range(count), desc=what, unit="scene", disable=not progress):
-        scene = render(config.scene_seed(first + i))
-        images[i] = scene.image
-        boxes.append(scene.boxes)
+    seeds = [config.scene_seed(first + i) for i in range(count)]
+    with ProcessPoolExecutor() as pool:
+        scenes = pool.map(render, seeds, chunksize=32)
+        bar = tqdm(scenes, total=count, desc=what, unit="scene", disable=not progress)
+        for i, scene in enumerate(bar):
+            images[i] = scene.image
+            boxes.append(scene.boxes)
     return images, boxes
 
 

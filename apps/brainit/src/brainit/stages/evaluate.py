@@ -20,7 +20,7 @@ from brainit_clusters.encoder.score import voxel_correlation
 from brainit_eval.features import EfficientNetLite0
 from brainit_eval.score import FeatureFunction, Scorer, Scores, named, shuffled
 
-METHODS = ("coarse", "semantic", "fused", "ridge", "ridge_coarse")
+METHODS = ("coarse", "semantic", "fused", "ridge", "ridge_coarse", "recovered")
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_float, as_uint8, read_arrays, write_arrays
+from brainit.stages.semantic import load_clip
 from brainit_diffusion.fusion import Refiner, fuse
 from brainit_diffusion.refine import load_refiner, refine_images
 from brainit_diffusion.unclip import UnCLIP
@@ -25,6 +26,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write reconstructions.h5: what was seen and every reconstruction of it."""
     unclip = UnCLIP.load(resolve(run.profile.models.unclip))
     model = decoding.load(run.output("semantic", "model"))
+    clip = load_clip(run)
     coarse = read_arrays(run.output("coarse", "coarse"))
     ridge = read_arrays(run.output("baseline", "ridge"))
     options, fusing = _options(run.profile), _fusing(run.profile)
@@ -45,6 +47,9 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         }
         made["fused"] = fuse(unclip, tokens, made["coarse"], **options, **fusing).images
         made["ridge"] = fuse(unclip, ridge_tokens, made["ridge_coarse"], **options, **fusing).images
+        # A control: what the generator makes of the true tokens bounds what any decoder can reach.
+        true = clip.encode(as_float(trial.images))
+        made["recovered"] = unclip.generate(true, **options)
         arrays[name] = {"image_id": trial.image_id, "seen": trial.images}
         arrays[name] |= {kind: as_uint8(resized(images)) for kind, images in made.items()}
     return {"reconstructions": write_arrays(run.path / "reconstructions.h5", arrays)}

@@ -35,6 +35,7 @@ METHODS = {
     "coarse": ("Brain-IT, low-level branch", "Deep Image Prior from predicted VGG features", False),
     "ridge": ("Ridge, fused", "ridge to coarse image and CLIP tokens, same diffusion model", False),
     "ridge_coarse": ("Ridge, coarse image", "ridge to pixels", False),
+    "recovered": ("Recovered", "control: images from the true CLIP tokens, without a brain", True),
     "shuffled": ("Shuffled fMRI", "control: each brain's image held against another image", True),
 }
 RANKED_BY = "two_way_late"

@@ -134,7 +134,8 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     trainer.fit(resume, show)
     final = build()
     final.load_state_dict(trainer.averaged())
-    euler_scheduler(PREDICTION).save_pretrained(output / "scheduler")
+    scheduler: Any = euler_scheduler(PREDICTION)  # what it can do is added at run time
+    scheduler.save_pretrained(output / "scheduler")
     return save_half(final, output / "unet")
 
 

@@ -17,7 +17,7 @@ from brainit.zoo.data import training_scenes
 from brainit.zoo.files import find_model, save_half
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 1_200
+STEPS = 2_700
 BATCH = 16
 SHARDS = 2
 CROP = 64
