@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from brainit.cli import app
 
-METHODS = {"coarse", "semantic", "fused", "shuffled", "ridge"}
+METHODS = {"coarse", "semantic", "fused", "shuffled", "ridge", "recovered"}
 METRICS = {"pixcorr", "ssim", "two_way_early", "two_way_late", "two_way_clip"}
 SMALL = (
     "simulation.subjects=2",
