@@ -18,10 +18,12 @@ def print_scores(run: RunFolder, console: Console) -> None:
     table = Table(title="Held-out images, mean over subjects [95 % interval]", title_justify="left")
     table.add_column("")
     for metric in METRICS:
-        table.add_column(metric, justify="right")
+        # Broken by hand: a column must not be cut on a terminal of 80 characters.
+        head, _, tail = metric.rpartition("_")
+        table.add_column(f"{head}\n{tail}" if head else tail, justify="right", no_wrap=True)
     for method, values in scores.items():
         cells = (
-            f"{v['value']:.3f}\n[dim]{v['low']:.3f}-{v['high']:.3f}[/dim]"
+            f"{v['value']:.3f}\n[dim]{v['low']:.2f}-{v['high']:.2f}[/dim]"
             for v in map(values.get, METRICS)
         )
         table.add_row(method, *cells)
