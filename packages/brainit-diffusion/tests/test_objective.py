@@ -46,6 +46,31 @@ def test_value_for_a_known_error(error: float) -> None:
     assert loss.item() == pytest.approx(error**2, abs=1e-5)
 
 
+class VelocityOracle(Oracle):
+    """The same, answering with v; an error of the noise is one of v by sqrt(1 + sigma^2)."""
+
+    def __call__(
+        self, noisy: torch.Tensor, steps: torch.Tensor, **conditions: Any
+    ) -> tuple[torch.Tensor]:
+        super().__call__(noisy, steps, **conditions)
+        kept = self.kept[steps][:, None, None, None]
+        self.scale = kept.rsqrt()  # sqrt(1 + sigma^2)
+        velocity = kept.sqrt() * self.noise - (1 - kept).sqrt() * self.latents
+        return ((velocity + self.error * self.scale).float(),)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.5])
+def test_velocity_weights_errors_of_the_noise(error: float) -> None:
+    oracle = VelocityOracle(LATENTS, error)
+    loss = denoising_loss(
+        oracle, LATENTS, TOKENS, TIME_IDS, seeded(), prediction_type="v_prediction"
+    )
+    expected = float((error * oracle.scale).square().mean())
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    with pytest.raises(ValueError, match="expected epsilon or v_prediction"):
+        denoising_loss(oracle, LATENTS, TOKENS, TIME_IDS, seeded(), prediction_type="sample")
+
+
 def test_noise_has_the_offset_and_times_cover_the_schedule() -> None:
     large = torch.zeros(2000, 4, 4, 4)
     oracle = Oracle(large)

@@ -48,8 +48,8 @@ def denoising_loss(
 
     The network predicts the noise, with its offset: `normal + noise_offset * normal per image and
     channel`. Or it predicts v = (noise - sigma * latent) / sqrt(1 + sigma^2) (Salimans and Ho,
-    arXiv 2202.00512), which is the same model with its errors weighted by 1 + sigma^2: it learns
-    sooner what the tokens say, since at high noise the noise is plain to see and the image is not.
+    arXiv 2202.00512): the squared error of the noise that follows from it, times 1 + sigma^2, so
+    that high noise counts, where the noise is plain to see and the image is not.
 
     For classifier-free guidance the tokens of some images
     are replaced by random-normal ones. Gradients flow to the UNet and to `tokens` (the second stage

@@ -55,7 +55,7 @@ def sample(
     """Denoise latents from `start_step` to the end; the guidance takes one forward pass a step.
 
     Args:
-        unet: Predicts noise; called like `UNet2DConditionModel`.
+        unet: Predicts what the scheduler expects; called like `UNet2DConditionModel`.
         scheduler: A diffusers scheduler whose timesteps are set.
         latents: Noisy latents on the scheduler's scale at that step [B, C, h, w].
         tokens: CLIP tokens [B, T, W].
