@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from small_model import CONFIG, activations, make_model
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,24 +20,6 @@ from brainit_bit import (
 )
 from brainit_bit.cross_transformer import CrossBlock, SelfAttentionBlock
 from brainit_bit.ops.cluster_attention.reference import cluster_attention_reference
-
-CONFIG = BITConfig(n_clusters=6, dim=16, n_heads=4, n_rounds=2, n_query_tokens=10, output_dim=5)
-
-
-def make_model(dtype: torch.dtype = torch.float32) -> BrainInteractionTransformer:
-    torch.manual_seed(0)
-    model = BrainInteractionTransformer(CONFIG)
-    generator = torch.Generator().manual_seed(0)
-    for name, n_voxels in (("subj01", 40), ("subj02", 25)):
-        # The last cluster holds no voxel.
-        model.add_subject(name, torch.randint(0, 5, (n_voxels,), generator=generator))
-    for parameter in model.parameters():  # away from the near-uniform start
-        nn.init.normal_(parameter, std=0.5)
-    return model.to(dtype)
-
-
-def activations(n_voxels: int = 40, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(3, n_voxels, generator=torch.Generator().manual_seed(2)).to(dtype)
 
 
 def test_tokenizer_equals_graph_form() -> None:
@@ -160,6 +144,22 @@ def test_attention_maps_on_request() -> None:
         torch.testing.assert_close(one.sum(-1), torch.ones(3, 4, 10))
 
 
+def test_attention_weights_exist_only_where_maps_are_asked_for() -> None:
+    model, shapes = make_model(), []
+
+    def keep(tensor: Tensor) -> Tensor:
+        shapes.append(tuple(tensor.shape[-2:]))
+        return tensor
+
+    for return_attention in (False, True):
+        shapes.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(activations(), "subj01", return_attention=return_attention)
+        # 10 query tokens on 6 brain tokens.
+        assert ((10, 6) in shapes) == return_attention
+        assert (6, 6) not in shapes
+
+
 @pytest.mark.parametrize("preset", ["semantic", "low_level"])
 def test_parameters_at_paper_size(preset: str) -> None:
     with torch.device("meta"):
@@ -235,10 +235,19 @@ def test_broken_folders(tmp_path: Path) -> None:
         load(tmp_path)
     make_model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for wrong in ({**config, "dim": 32}, {**config, "width": 1}, {**config, "subjects": ["s"]}):
-        (tmp_path / "config.json").write_text(json.dumps(wrong))
-        with pytest.raises(ValueError, match="not a Brain Interaction Transformer"):
+    for change, message in (
+        ({"dim": 32}, r"query_tokens: config\.json means \[10, 32\], the file has \[10, 16\]$"),
+        ({"n_rounds": 3}, r"blocks\.2.*means \[16\], the file has None$"),
+        ({"subjects": ["subj01"]}, r"subj02.*means None, the file has \[25"),
+        ({"subjects": ["s"]}, r"no entry '_voxels\.s\.labels'$"),
+        ({"n_clusters": 3}, r"labels of 'subj01': expected clusters in \[0, 3\)"),
+        ({"width": 1}, "width"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(ValueError, match="not a Brain Interaction Transformer") as refused:
             load(tmp_path)
+        assert re.search(message, str(refused.value))
+        assert "\n" not in str(refused.value)
     (tmp_path / "model.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ValueError, match="unreadable"):
         load(tmp_path)
@@ -302,11 +311,16 @@ def test_input_that_does_not_fit() -> None:
         (x[:, :39], {}, r"expected \[B, 40\]"),
         (spoilt, {}, "2 values are NaN or infinite"),
         (x, {"multiplicity": torch.ones(3, 39)}, "multiplicity"),
+        ([x], {}, r"expected \[B, 40\], got list"),
         (x, {"multiplicity": -torch.ones(3, 40)}, ">= 0"),
+        (x, {"multiplicity": torch.full((3, 40), torch.nan)}, "finite"),
+        (x, {"multiplicity": torch.full((3, 40), torch.inf)}, "finite"),
         (x, {"queries": torch.tensor([10])}, r"\[0, 10\)"),
         (x, {"queries": torch.tensor([-1])}, r"\[0, 10\)"),
         (x, {"queries": torch.zeros(2, 4, dtype=torch.int64)}, "3 rows"),
         (x, {"queries": torch.tensor([0.0])}, "int64"),
+        (x, {"queries": torch.ones(10, dtype=torch.bool)}, "int64"),
+        (x, {"queries": torch.tensor(3)}, "int64"),
     ):
         with pytest.raises(ValueError, match=message):
             model(wrong, "subj01", **keywords)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,18 @@ def read_folder(source: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG_NAME}: expected a JSON object")
     return config, tensors
+
+
+def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of a model of the configured sizes.
+
+    Raises:
+        ValueError: At the first tensor that is missing, left over or of another shape.
+    """
+    for name in {**expected, **found}:
+        shapes = [list(one[name].shape) if name in one else None for one in (expected, found)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{name}: {CONFIG_NAME} means {shapes[0]}, the file has {shapes[1]}")
 
 
 def _locate(source: str | Path) -> Path:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 
 class MLP(nn.Sequential):
@@ -128,6 +131,10 @@ class CrossTransformer(nn.Module):
         n_rounds: Rounds after the first cross block (Brain-IT: 5).
         mlp_ratio: Width of every MLP over `dim`.
         output_dim: Feature size.
+
+    Attributes:
+        gradient_checkpointing: Whether each block's inner activations are computed again in the
+            backward pass instead of kept.
     """
 
     def __init__(
@@ -138,6 +145,7 @@ class CrossTransformer(nn.Module):
         self.blocks = nn.ModuleList(SelfAttentionBlock(*sizes) for _ in range(n_rounds))
         self.cross_blocks = nn.ModuleList(CrossBlock(*sizes) for _ in range(n_rounds + 1))
         self.projection = nn.Linear(dim, output_dim)
+        self.gradient_checkpointing = False
 
     def forward(
         self, queries: Tensor, tokens: Tensor, return_attention: bool = False
@@ -152,11 +160,17 @@ class CrossTransformer(nn.Module):
         Returns:
             Features [B, Q, output_dim], and n_rounds + 1 maps [B, heads, Q, K] or None.
         """
-        queries, attention = self.cross_blocks[0](queries, tokens, return_attention)
+        queries, attention = self._run(self.cross_blocks[0], queries, tokens, return_attention)
         maps: tuple[Tensor, ...] = (attention,)
         for block, cross_block in zip(self.blocks, self.cross_blocks[1:], strict=True):
-            tokens = block(tokens)
-            queries, attention = cross_block(queries, tokens, return_attention)
+            tokens = self._run(block, tokens)
+            queries, attention = self._run(cross_block, queries, tokens, return_attention)
             maps += (attention,)
         features = self.projection(queries)
         return features, maps if return_attention else None
+
+    def _run(self, block: nn.Module, *inputs: Tensor | bool) -> Any:
+        if not self.gradient_checkpointing:
+            return block(*inputs)
+        # No block draws random numbers.
+        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Generator, Tensor, nn
 
 from brainit_bit import checkpoint
+from brainit_bit.checks import (
+    check_queries,
+    checked_activations,
+    checked_labels,
+    checked_multiplicity,
+    stacked,
+)
 from brainit_bit.cross_transformer import CrossTransformer
 from brainit_bit.subjects import SubjectVoxels, initial_std
 from brainit_bit.tokenizer import BrainTokenizer
@@ -130,7 +137,7 @@ class BrainInteractionTransformer(nn.Module):
         """
         if not name.isidentifier() or name in self._voxels or hasattr(self._voxels, name):
             raise ValueError(f"subject name {name!r}: expected a new identifier like 'subj01'")
-        clusters = self._checked_labels(name, labels)
+        clusters = checked_labels(name, labels, self.config.n_clusters)
         expected = [len(clusters), self.config.dim]
         if embedding is not None and list(embedding.shape) != expected:
             raise ValueError(
@@ -142,21 +149,6 @@ class BrainInteractionTransformer(nn.Module):
             )
         self._voxels[name] = voxels.to(self.query_tokens.device)
 
-    def _checked_labels(self, name: str, labels: ArrayLike) -> Tensor:
-        array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-        n_clusters = self.config.n_clusters
-        if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) == 0:
-            raise ValueError(
-                f"labels of {name!r}: expected integers [N] with N >= 1, "
-                f"got {array.dtype} {list(array.shape)}"
-            )
-        if array.min() < 0 or array.max() >= n_clusters:
-            raise ValueError(
-                f"labels of {name!r}: expected clusters in [0, {n_clusters}), "
-                f"got {array.min()} to {array.max()}"
-            )
-        return torch.from_numpy(array.astype(np.int64))
-
     def remove_subject(self, name: str) -> None:
         """Forget a subject.
 
@@ -166,75 +158,95 @@ class BrainInteractionTransformer(nn.Module):
         self.voxels(name)
         del self._voxels[name]
 
+    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
+        """Keep only what enters each block of the cross-transformer for the backward pass.
+
+        The rest is computed again there: one more forward pass of the cross-transformer a step,
+        for memory that no longer holds every block's inner activations. Outputs and gradients stay
+        the same. The choice is not part of what `save_pretrained` writes.
+
+        Args:
+            enabled: False goes back to keeping everything.
+        """
+        self.cross_transformer.gradient_checkpointing = enabled
+
     def forward(
         self,
-        activations: Tensor,
-        subject: str,
-        multiplicity: Tensor | None = None,
+        activations: Tensor | Sequence[Tensor],
+        subject: str | Sequence[str],
+        multiplicity: Tensor | Sequence[Tensor] | None = None,
         queries: Tensor | None = None,
         return_attention: bool = False,
     ) -> BITOutput:
-        """Predict image features from the activations of one subject.
+        """Predict image features from the activations of one subject, or of one subject a sample.
+
+        A batch that mixes subjects runs the tokenizer once a subject, on that subject's samples
+        together, and the cross-transformer once.
 
         Args:
-            activations: Voxel responses, [B, N], in the subject's own voxel order.
-            subject: Name of a known subject.
-            multiplicity: How often each voxel was drawn, [B, N] >= 0; None means once each.
+            activations: Voxel responses, [B, N], in the subject's own voxel order; of several
+                subjects B tensors [N_s], one a sample.
+            subject: Name of a known subject; of several subjects B names, one a sample.
+            multiplicity: How often each voxel was drawn, >= 0, in the form of the activations;
+                None means once each.
             queries: Numbers of the query tokens to run, int64 [Q], or [B, Q] for other tokens in
                 every sample; None means all T.
             return_attention: Whether to return the attention of every cross block.
 
         Returns:
-            Features [B, Q, output_dim] and the attention maps or None.
+            Features [B, Q, output_dim] and the attention maps or None, in the samples' order.
 
         Raises:
-            ValueError: If the subject is unknown, shapes disagree, a query token does not exist or
-                an activation is not finite.
+            ValueError: If a subject is unknown, shapes or numbers of samples disagree, a query
+                token does not exist, an activation is not finite or a multiplicity is negative or
+                not finite. In a compiled graph wrong values are a RuntimeError of the same line.
         """
-        voxels = self.voxels(subject)
-        self._check_activations(activations, subject, voxels.n_voxels, multiplicity)
-        tokens = self.tokenizer(activations, voxels, multiplicity)
-        start = self._query_tokens(queries, len(activations))
+        if isinstance(subject, str):
+            tokens = self._brain_tokens(activations, subject, multiplicity)
+        else:
+            tokens = self._mixed_brain_tokens(activations, subject, multiplicity)
+        start = self._query_tokens(queries, len(tokens))
         return BITOutput(*self.cross_transformer(start, tokens, return_attention))
+
+    def _brain_tokens(self, activations: object, subject: str, multiplicity: object) -> Tensor:
+        voxels = self.voxels(subject)
+        x = checked_activations(activations, subject, voxels.n_voxels)
+        drawn = None if multiplicity is None else checked_multiplicity(multiplicity, subject, x)
+        tokens: Tensor = self.tokenizer(x, voxels, drawn)
+        return tokens
+
+    def _mixed_brain_tokens(
+        self,
+        activations: Sequence[Tensor] | Tensor,
+        subjects: Sequence[str],
+        multiplicity: Sequence[Tensor] | Tensor | None,
+    ) -> Tensor:
+        lengths = [len(one) for one in (subjects, activations, multiplicity) if one is not None]
+        if 0 in lengths or len(set(lengths)) > 1:
+            raise ValueError(
+                "batch of several subjects: expected one name, activations and multiplicity a "
+                f"sample, got {lengths}"
+            )
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(subjects):
+            rows.setdefault(name, []).append(row)
+        groups = []
+        for name, own in rows.items():
+            n_voxels = self.voxels(name).n_voxels
+            x = stacked(activations, own, n_voxels, f"activations of {name!r}")
+            drawn = None
+            if multiplicity is not None:
+                drawn = stacked(multiplicity, own, n_voxels, f"multiplicity of {name!r}")
+            groups.append(self._brain_tokens(x, name, drawn))
+        order = torch.tensor([row for own in rows.values() for row in own])
+        return torch.cat(groups)[order.argsort()]
 
     def _query_tokens(self, queries: Tensor | None, batch: int) -> Tensor:
         if queries is None:
             return self.query_tokens.expand(batch, -1, -1)
-        total = self.config.n_query_tokens
-        if queries.is_floating_point() or queries.ndim not in (1, 2):
-            raise ValueError(
-                f"queries: expected int64 [Q] or [B, Q], got {queries.dtype} {list(queries.shape)}"
-            )
-        if queries.ndim == 2 and len(queries) != batch:
-            raise ValueError(f"queries: expected {batch} rows, got {len(queries)}")
-        if queries.numel() and not 0 <= int(queries.min()) <= int(queries.max()) < total:
-            raise ValueError(
-                f"queries: expected tokens in [0, {total}), "
-                f"got {int(queries.min())} to {int(queries.max())}"
-            )
+        check_queries(queries, batch, self.config.n_query_tokens)
         chosen = self.query_tokens[queries]
         return chosen.expand(batch, -1, -1) if queries.ndim == 1 else chosen
-
-    @staticmethod
-    def _check_activations(
-        activations: Tensor, subject: str, n_voxels: int, multiplicity: Tensor | None
-    ) -> None:
-        if activations.ndim != 2 or activations.shape[1] != n_voxels:
-            raise ValueError(
-                f"activations of {subject!r}: expected [B, {n_voxels}], "
-                f"got {list(activations.shape)}"
-            )
-        if multiplicity is not None and multiplicity.shape != activations.shape:
-            raise ValueError(
-                f"multiplicity of {subject!r}: expected {list(activations.shape)}, "
-                f"got {list(multiplicity.shape)}"
-            )
-        if multiplicity is not None and not bool((multiplicity >= 0).all()):
-            raise ValueError(f"multiplicity of {subject!r}: expected numbers >= 0")
-        # One pass over [B, N] tells; a NaN that went on would spoil every shared weight.
-        if not bool(activations.detach().sum(dtype=torch.float64).isfinite()):
-            bad = int(activations.isfinite().logical_not().sum())
-            raise ValueError(f"activations of {subject!r}: {bad} values are NaN or infinite")
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` (sizes and subjects) and `model.safetensors` into a folder."""
@@ -262,7 +274,9 @@ class BrainInteractionTransformer(nn.Module):
             model = cls(BITConfig(**config))
             for name in subjects:
                 model.add_subject(name, state[f"_voxels.{name}.labels"])
+            checkpoint.check_shapes(model.state_dict(), state)
             model.load_state_dict(state)
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{source}: not a Brain Interaction Transformer: {error}") from error
+            reason = f"no entry {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{source}: not a Brain Interaction Transformer: {reason}") from error
         return model
