@@ -44,15 +44,22 @@ class BrainTokenizer(nn.Module):
         Returns:
             Brain tokens, [B, K, D].
         """
-        attended = cluster_attention(
-            activations[:, voxels.order],
+        attended = self.attend(activations, voxels, multiplicity)
+        tokens: Tensor = self.norm(torch.relu(attended + self.skip(self.centres)))
+        return tokens
+
+    def attend(
+        self, activations: Tensor, voxels: SubjectVoxels, multiplicity: Tensor | None = None
+    ) -> Tensor:
+        """Compute what the clusters gather from their voxels, without the skip term: [B, K, D]."""
+        order = voxels.order
+        return cluster_attention(
+            activations.index_select(1, order),
             voxels.embedding,
             voxels.sizes,
             self.query(self.centres),
             self.key.weight,
             self.value.weight,
             self.value.bias,
-            None if multiplicity is None else multiplicity[:, voxels.order],
+            None if multiplicity is None else multiplicity.index_select(1, order),
         )
-        tokens: Tensor = self.norm(torch.relu(attended + self.skip(self.centres)))
-        return tokens

@@ -52,9 +52,8 @@ def cluster_attention(
         context, occupied, _, _ = torch.ops.brainit.cluster_context(
             activations.to(dtype), embedding.to(dtype), slope_query, drawn, list(sizes)
         )
-        values: Tensor = context.transpose(0, 1) @ value_weight.to(dtype).T
-        bias: Tensor = occupied[:, :, None] * value_bias.to(dtype)
-        return values + bias
+        values = (context @ value_weight.to(dtype).T).transpose(0, 1)
+        return torch.addcmul(values, occupied[:, :, None], value_bias.to(dtype))
 
 
 def _check(

@@ -1,4 +1,7 @@
-"""Cluster context as one pass over voxels sorted by cluster: plain torch on BLAS, any device."""
+"""Cluster context as one pass over voxels sorted by cluster: plain torch on BLAS, any device.
+
+What concerns one cluster is done in one go, while its embeddings are in the cache.
+"""
 
 from __future__ import annotations
 
@@ -15,45 +18,33 @@ def cluster_context(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Softmax-weighted sum of ``x_v e_v`` in every cluster; see `ops` for arguments and results.
 
-    A score is the activation times a number that does not depend on the sample, so the pass is a
-    segment softmax on [B, N] and one (B x n_c)(n_c x D) product a cluster.
+    A score is the activation times a number that does not depend on the sample, so that a cluster
+    needs a softmax on [B, n_c] and one (B x n_c)(n_c x D) product.
     """
     batch, n_voxels = activations.shape
-    activations = activations.contiguous()
-    rows = embedding.split(sizes)
-    slope = embedding.new_empty(n_voxels)
-    for c, part in enumerate(slope.split(sizes)):
-        torch.mv(rows[c], query[c], out=part)
-    weights = _softmax_by_cluster(activations * slope, drawn, sizes)
-    columns = (weights * activations).split(sizes, 1)
+    drawn = torch.ones_like(activations) if drawn is None else drawn
     context = embedding.new_empty(len(sizes), batch, embedding.shape[1])
-    for c, part in enumerate(context):
-        torch.mm(columns[c], rows[c], out=part)
-    return context, _occupied(weights, drawn, sizes), weights, slope
-
-
-def _softmax_by_cluster(scores: Tensor, drawn: Tensor | None, sizes: list[int]) -> Tensor:
-    """Softmax of [B, N] inside every cluster, weighted by how often a voxel was drawn."""
-    weights = torch.empty_like(scores)
-    if drawn is not None:
+    totals = activations.new_empty(batch, len(sizes))
+    weights = activations.new_empty(batch, n_voxels)
+    slopes = embedding.new_empty(n_voxels)
+    clusters = zip(
+        *(tensor.split(sizes, 1) for tensor in (activations, drawn, weights)),
+        *(tensor.split(sizes) for tensor in (embedding, slopes)),
+        query,
+        totals.split(1, 1),
+        context,
+        strict=True,
+    )
+    limits = torch.finfo(weights.dtype)
+    for x, count, weight, rows, slope, ask, total, out in clusters:
+        torch.mv(rows, ask, out=slope)
         # The lowest finite number, not -inf: a cluster with no drawn voxel must not turn into NaN.
-        scores = torch.where(drawn > 0, scores + drawn.log(), torch.finfo(scores.dtype).min)
-    for source, target in zip(scores.split(sizes, 1), weights.split(sizes, 1), strict=True):
-        if source.shape[1]:
-            torch.softmax(source, 1, out=target)
-    if drawn is not None:
-        weights.mul_(drawn > 0)
-    return weights
-
-
-def _occupied(weights: Tensor, drawn: Tensor | None, sizes: list[int]) -> Tensor:
-    """1 where a cluster has a drawn voxel and 0 elsewhere, [B, K]."""
-    if drawn is None:
-        return weights.new_tensor([float(size > 0) for size in sizes]).repeat(len(weights), 1)
-    occupied = weights.new_empty(len(weights), len(sizes))
-    for c, part in enumerate(drawn.split(sizes, 1)):
-        occupied[:, c] = part.sum(1) > 0
-    return occupied
+        scores = (x * slope).masked_fill_(count == 0, limits.min)
+        torch.mul(scores.softmax(1), count, out=weight)
+        torch.sum(weight, 1, keepdim=True, out=total)
+        weight.div_(total.clamp_min(limits.tiny))
+        torch.mm(weight * x, rows, out=out)
+    return context, (totals > 0).to(weights.dtype), weights, slopes
 
 
 def cluster_context_backward(
@@ -67,26 +58,28 @@ def cluster_context_backward(
     with_activations: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `cluster_context`: three products of its size; see `ops`."""
-    grad, activations = grad.contiguous(), activations.contiguous()
-    rows = embedding.split(sizes)
-    grad_columns = torch.empty_like(weights)
-    for c, part in enumerate(grad_columns.split(sizes, 1)):
-        torch.mm(grad[c], rows[c].T, out=part)
-    # Softmax backward, cluster by cluster: a * (da - sum(a * da)).
-    grad_scores = grad_columns * activations * weights
-    for weight, part in zip(weights.split(sizes, 1), grad_scores.split(sizes, 1), strict=True):
-        part.addcmul_(weight, part.sum(1, keepdim=True), value=-1)
-    grad_slope = (grad_scores * activations).sum(0)
-
-    grad_activations = activations.new_empty(0)
-    if with_activations:
-        grad_activations = grad_columns * weights + grad_scores * slope
-    columns = (weights * activations).split(sizes, 1)
+    grad_activations = activations.new_empty(activations.shape if with_activations else 0)
     grad_embedding = embedding.new_empty(embedding.shape)
     grad_query = query.new_empty(query.shape)
-    slopes = grad_slope.split(sizes)
-    for c, part in enumerate(grad_embedding.split(sizes)):
-        torch.mm(columns[c].T, grad[c], out=part)
-        part.addr_(slopes[c], query[c])
-        torch.mv(rows[c].T, slopes[c], out=grad_query[c])
+    clusters = zip(
+        *(tensor.split(sizes, 1) for tensor in (activations, weights)),
+        *(tensor.split(sizes) for tensor in (embedding, slope, grad_embedding)),
+        grad_activations.split(sizes, 1) if with_activations else [None] * len(sizes),
+        query,
+        grad,
+        grad_query,
+        strict=True,
+    )
+    for x, weight, rows, s, grad_rows, grad_x, ask, grad_out, grad_ask in clusters:
+        grad_column = torch.mm(grad_out, rows.T)
+        column = weight * x
+        # Softmax backward: a * (da - sum(a * da)).
+        grad_score = grad_column * column
+        grad_score.addcmul_(weight, grad_score.sum(1, keepdim=True), value=-1)
+        if grad_x is not None:
+            torch.addcmul(grad_column.mul_(weight), grad_score, s, out=grad_x)
+        grad_slope = grad_score.mul_(x).sum(0)
+        torch.mm(column.T, grad_out, out=grad_rows)
+        grad_rows.addr_(grad_slope, ask)
+        torch.mv(rows.T, grad_slope, out=grad_ask)
     return grad_activations, grad_embedding, grad_query
