@@ -1,6 +1,7 @@
 """Find a benchmark by its name and run it: ``hatch run bench NAME [ARGUMENTS]``.
 
-A benchmark is a script ``benchmarks/NAME.py`` of a package or an app. It checks correctness first,
+A benchmark is a script ``benchmarks/NAME.py`` of a package or an app, NAME with underscores in the
+file name and with underscores or hyphens on the command line. It checks correctness first,
 shows a table, and prints last one JSON line with ``name``, ``gate`` ("passed" or "failed"),
 ``speedup`` and, where memory is the point, ``memory_ratio``; its exit code is 0 only if the gate
 passed.
@@ -45,7 +46,7 @@ def main() -> None:
     names = ", ".join(known) or "none yet"
     if len(sys.argv) < 2:
         sys.exit(f"usage: hatch run bench NAME [ARGUMENTS]\nbenchmarks: {names}")
-    name = sys.argv[1]
+    name = sys.argv[1].replace("-", "_")
     if name not in known:
         sys.exit(f"no benchmark is named {name!r}; benchmarks: {names}")
     path = known[name]
