@@ -24,29 +24,35 @@ class GraphTokenizer(nn.Module):
 
     Args:
         tokenizer: Whose parameters to use.
+        one_kind: Whether clusters and draws are nodes of one kind, so that the layer computes
+            queries and skip terms for the draws too, instead of a bipartite graph, which is less
+            work. Plain PyTorch knows the latter only.
     """
 
-    def __init__(self, tokenizer: BrainTokenizer) -> None:
+    def __init__(self, tokenizer: BrainTokenizer, one_kind: bool = False) -> None:
         super().__init__()
         self.own = tokenizer
+        self.one_kind = one_kind and WITH_PYG
         if WITH_PYG:
             from torch_geometric.nn import TransformerConv
 
             dim = tokenizer.centres.shape[1]
-            self.attention = TransformerConv(dim, dim, root_weight=False)
+            self.attention = TransformerConv(dim, dim, root_weight=self.one_kind)
             self.attention.lin_query = tokenizer.query
             self.attention.lin_key = tokenizer.key
             self.attention.lin_value = tokenizer.value
-            self.attention.lin_skip = None
+            self.attention.lin_skip = tokenizer.skip if self.one_kind else None
 
     def forward(self, activations: Tensor, voxels: SubjectVoxels, multiplicity: Tensor) -> Tensor:
         """Brain tokens [B, K, D]; arguments as `BrainTokenizer` takes them."""
         attended = self.attend(activations, voxels, multiplicity)
-        tokens: Tensor = self.own.norm(torch.relu(attended + self.own.skip(self.own.centres)))
+        if not self.one_kind:
+            attended = attended + self.own.skip(self.own.centres)
+        tokens: Tensor = self.own.norm(torch.relu(attended))
         return tokens
 
     def attend(self, activations: Tensor, voxels: SubjectVoxels, multiplicity: Tensor) -> Tensor:
-        """Attended values [B, K, D]."""
+        """Attended values [B, K, D], with the skip term where all nodes are of one kind."""
         drawn = multiplicity.index_select(1, voxels.order)
         activations = activations.index_select(1, voxels.order)
         labels = voxels.labels[voxels.order]
@@ -70,7 +76,12 @@ class GraphTokenizer(nn.Module):
         nodes = activations.flatten()[draws, None] * embedding[voxel]
         edges = torch.stack([torch.arange(len(draws)), sample * n_clusters + labels[voxel]])
         centres = self.own.centres.repeat(batch, 1)
-        attended: Tensor = self.attention((nodes, centres), edges)
+        attended: Tensor
+        if self.one_kind:
+            edges[1] += len(draws)
+            attended = self.attention(torch.cat([nodes, centres]), edges)[len(draws) :]
+        else:
+            attended = self.attention((nodes, centres), edges)
         return attended.view(batch, n_clusters, dim)
 
     def _in_plain_torch(
