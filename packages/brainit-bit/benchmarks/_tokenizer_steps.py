@@ -36,7 +36,8 @@ class TokenizerSteps:
         torch.manual_seed(seed)
         self.tokenizer = BrainTokenizer(n_clusters, dim).to(dtype)
         self.tokenizer.centres.data = self._normal(n_clusters, dim).to(dtype)
-        self.graph = GraphTokenizer(self.tokenizer)
+        self.bipartite = GraphTokenizer(self.tokenizer)
+        self.one_kind = GraphTokenizer(self.tokenizer, one_kind=True)
         self.dtype = dtype
         own = self.tokenizer
         linear = (own.query.weight, own.query.bias, own.key.weight, *own.value.parameters())
@@ -50,8 +51,9 @@ class TokenizerSteps:
         """Draw, attended values and all gradients in the algebraic form."""
         return lambda: self._step(self.tokenizer, activations, self._draw(len(activations)))
 
-    def theirs(self, activations: Tensor, part: int | None = None) -> Step:
-        """The same in the graph form, `part` samples at a time where memory is short."""
+    def theirs(self, activations: Tensor, part: int | None = None, one_kind: bool = False) -> Step:
+        """The same on a graph, `part` samples at a time where memory is short."""
+        graph = self.one_kind if one_kind else self.bipartite
 
         def step() -> list[Tensor]:
             parts = zip(
@@ -59,10 +61,10 @@ class TokenizerSteps:
                 self._draw(len(activations)).split(part or len(activations)),
                 strict=True,
             )
-            output, *total = self._step(self.graph, *next(parts))
+            output, *total = self._step(graph, *next(parts))
             outputs = [output]
             for one in parts:
-                output, *gradients = self._step(self.graph, *one)
+                output, *gradients = self._step(graph, *one)
                 outputs.append(output)
                 for sum_, gradient in zip(total, gradients, strict=True):
                     sum_ += gradient

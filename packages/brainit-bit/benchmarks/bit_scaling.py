@@ -1,7 +1,7 @@
 """How the brain tokenizer's attention grows with voxels and with the batch.
 
 Correctness first, then two tables, forward and backward with the voxel draw (three eighths of the
-voxels), and one line of JSON last: ``hatch run bench bit-scaling``. The graph form runs at the
+voxels), and one line of JSON last: ``hatch run bench bit-scaling``. The bipartite graph runs at the
 smallest size, for the speed-up.
 """
 
