@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from brainit_bit import info_nce, multi_scale_info_nce
-from brainit_bit.ops.info_nce.cpu import ROWS_PER_TILE
+from brainit_bit.ops.info_nce.cpu import TILE
 from brainit_bit.ops.info_nce.reference import info_nce_reference
 
 OPERATOR = torch.ops.brainit.info_nce
@@ -26,9 +26,7 @@ def features(n_rows: int, n_columns: int, dtype: torch.dtype = torch.float64) ->
     return [torch.randn(s, generator=generator, dtype=torch.float64).to(dtype) for s in shapes]
 
 
-@pytest.mark.parametrize(
-    ("n_rows", "n_columns", "first"), [(ROWS_PER_TILE + 9, 300, 31), (1, 1, 0)]
-)
+@pytest.mark.parametrize(("n_rows", "n_columns", "first"), [(TILE + 9, TILE + 172, 31), (1, 1, 0)])
 def test_some_rows_of_a_logit_matrix(n_rows: int, n_columns: int, first: int) -> None:
     pair = [tensor.requires_grad_() for tensor in features(n_rows, n_columns)]
     logits = pair[0] @ pair[1].T

@@ -1,11 +1,13 @@
-"""Log-sum-exps of a logit matrix by tiles of its rows: plain torch on BLAS, any device."""
+"""Log-sum-exps of a logit matrix by square tiles: plain torch on BLAS, any device."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-ROWS_PER_TILE = 128  # a tile of some thousand columns stays in the cache
+TILE = 1024  # large enough for BLAS, small enough to stay near the cores for several passes
 SAFE_RANGE = 80.0  # exp(-80) is a normal number in fp32
 
 
@@ -13,13 +15,14 @@ def info_nce(predicted: Tensor, target: Tensor, first: int) -> tuple[Tensor, Ten
     """Positive logits and the log-sum-exps of all rows and columns; see `ops`."""
     with torch.autocast(predicted.device.type, enabled=False):
         positives = (predicted * target[first : first + len(predicted)]).sum(1)
-        rows = []
+        rows = predicted.new_full((len(predicted),), -torch.inf)
         columns = predicted.new_full((len(target),), -torch.inf)
-        for part in predicted.split(ROWS_PER_TILE):
-            along_rows, along_columns = _tile_log_sum_exps(part @ target.T)
-            rows.append(along_rows)
-            columns = torch.logaddexp(columns, along_columns)
-        return positives, torch.cat(rows), columns
+        for part, row in _tiles([predicted, rows]):
+            for other, column in _tiles([target, columns]):
+                along_row, along_column = _tile_log_sum_exps(part @ other.T)
+                torch.logaddexp(row, along_row, out=row)
+                torch.logaddexp(column, along_column, out=column)
+        return positives, rows, columns
 
 
 def _tile_log_sum_exps(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,12 +54,18 @@ def info_nce_backward(
         grad_target = target.new_zeros(target.shape if with_target else 0)
         if with_target:
             torch.mul(predicted, grad_positives[:, None], out=grad_target[own])
-        for start in range(0, len(predicted), ROWS_PER_TILE):
-            tile = slice(start, start + ROWS_PER_TILE)
-            logits = predicted[tile] @ target.T
-            share = (logits - columns).exp_().mul_(grad_columns)
-            share.addcmul_(logits.sub_(rows[tile, None]).exp_(), grad_rows[tile, None])
-            grad_predicted[tile].addmm_(share, target)
-            if with_target:
-                grad_target.addmm_(share.T, predicted[tile])
+        by_rows = [predicted, rows[:, None], grad_rows[:, None], grad_predicted]
+        by_columns = [target, columns, grad_columns, grad_target if with_target else target]
+        for part, row, grad_row, grad_part in _tiles(by_rows):
+            for other, column, grad_column, grad_other in _tiles(by_columns):
+                logits = part @ other.T
+                share = (logits - column).exp_().mul_(grad_column)
+                share.addcmul_(logits.sub_(row).exp_(), grad_row)
+                grad_part.addmm_(share, other)
+                if with_target:
+                    grad_other.addmm_(share.T, part)
         return grad_predicted, grad_target
+
+
+def _tiles(tensors: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(TILE) for tensor in tensors), strict=True)
