@@ -14,9 +14,9 @@ from brainit.models import resolve
 from brainit.precision import PRECISIONS
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
-from brainit.stages import decoding, test_set
+from brainit.stages import test_set
 from brainit.stages.images_io import as_float, as_uint8, read_arrays, write_arrays
-from brainit.stages.semantic import load_clip
+from brainit.stages.semantic import SemanticDecoder, load_clip
 from brainit_diffusion.fusion import Refiner, fuse
 from brainit_diffusion.refine import load_refiner, refine_images
 from brainit_diffusion.unclip import UnCLIP
@@ -25,7 +25,7 @@ from brainit_diffusion.unclip import UnCLIP
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write reconstructions.h5: what was seen and every reconstruction of it."""
     unclip = UnCLIP.load(resolve(run.profile.models.unclip))
-    model = decoding.load(run.output("semantic", "model"))
+    decoder = SemanticDecoder(run.output("semantic", "model"))
     clip = load_clip(run)
     coarse = read_arrays(run.output("coarse", "coarse"))
     ridge = read_arrays(run.output("baseline", "ridge"))
@@ -35,8 +35,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         options["seeds"] = [run.profile.seed + int(image) for image in trial.image_id]
         size = tuple(trial.images.shape[1:3])
         resized = partial(functional.interpolate, size=size, mode="bicubic", antialias=True)
-        with torch.inference_mode():
-            tokens = model(trial.activations, name).features
+        tokens = decoder(trial.activations, name)
         ridge_tokens, ridge_coarse = (
             torch.from_numpy(ridge[name][kind]) for kind in ("tokens", "coarse")
         )

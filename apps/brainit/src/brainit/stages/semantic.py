@@ -1,4 +1,9 @@
-"""Train the semantic transformer: voxels to CLIP patch tokens, by mean squared error."""
+"""Train the semantic transformer: voxels to CLIP patch tokens, by mean squared error.
+
+A large part of a token is the same in all images, because it tells its place. The transformer
+predicts what differs from that mean, in units of its standard deviation; a short training would
+spend itself on the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from brainit import engine
 from brainit.models import resolve
 from brainit.profile import Decoder
-from brainit.run_folder import RunFolder
+from brainit.run_folder import RunFolder, replacing
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
 from brainit_bit import BrainInteractionTransformer, draw_voxels
@@ -31,7 +37,27 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     engine.train(task, profile.semantic.training, checkpoints, profile.seed, run.log)
     folder = run.path / "semantic"
     model.save_pretrained(folder)
+    with replacing(folder / "tokens.safetensors") as temporary:
+        save_file({"mean": task.mean, "std": task.std}, temporary)
     return {"model": folder}
+
+
+class SemanticDecoder:
+    """A trained transformer with the mean and spread of the tokens that it predicts.
+
+    Args:
+        folder: What the stage wrote.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.model = decoding.load(folder)
+        self.tokens = load_file(folder / "tokens.safetensors")
+
+    @torch.inference_mode()
+    def __call__(self, activations: Tensor, subject: str) -> Tensor:
+        """Predict CLIP tokens [B, T, W] from z-scored betas [B, N_s] of a subject."""
+        features: Tensor = self.model(activations, subject).features
+        return self.tokens["mean"] + self.tokens["std"] * features
 
 
 def load_clip(run: RunFolder) -> ClipTokens:
@@ -55,6 +81,7 @@ class SemanticTask:
         self.module = model
         self.samples = samples
         self.tokens = tokens
+        self.mean, self.std = token_moments(tokens, samples.trained_images())
         self.settings = settings
 
     def epoch(self, number: int) -> Sequence[decoding.Draw]:
@@ -71,14 +98,25 @@ class SemanticTask:
             n_voxels, min(self.settings.voxels_drawn, n_voxels), n, generator
         )
         predicted = self.module(batch.activations, batch.subject, multiplicity).features
-        return functional.mse_loss(predicted.float(), self.tokens[batch.images].float())
+        return functional.mse_loss(predicted.float(), self._standardised(batch))
 
     def validate(self) -> dict[str, float]:
         """Share of the tokens' variance explained on held-out images, from all voxels."""
         error, variance = 0.0, 0.0
         for batch in self.samples.held_out("val"):
-            target = self.tokens[batch.images].float()
+            target = self._standardised(batch)
             predicted = self.module(batch.activations, batch.subject).features
             error += float((predicted - target).square().sum())
             variance += float((target - target.mean(0)).square().sum())
         return {"score": 1 - error / variance}
+
+    def _standardised(self, batch: decoding.Batch) -> Tensor:
+        return (self.tokens[batch.images].float() - self.mean) / self.std
+
+
+def token_moments(tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of some rows [T, W] and the standard deviation about it over all values, by parts."""
+    parts = rows.split(512)
+    mean = torch.stack([tokens[part].float().sum(0) for part in parts]).sum(0) / len(rows)
+    squares = sum(float((tokens[part].float() - mean).square().sum()) for part in parts)
+    return mean, torch.tensor(squares / (len(rows) * mean.numel())).sqrt()

@@ -1,9 +1,10 @@
 """The tiny CLIP: an open_clip model whose patch tokens say what is where.
 
 A vision transformer over 8 x 8 patches and a word-level text tower are trained with the contrastive
-loss on scenes and their captions. On so few scenes that loss alone leaves the patches vague, so two
-linear heads, thrown away afterwards, ask each patch token which sprite covers it and which colours
-it holds.
+loss on scenes and their captions. On so few scenes that loss alone leaves the patches vague, so
+three linear heads, thrown away afterwards, ask each patch token which sprite covers it, which
+colours it holds and where it lies. Without the last, a UNet that attends to the tokens could not
+tell which of them lie where it draws.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from brainit.zoo.data import SceneTable, training_scenes
 from brainit.zoo.files import write_model
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 2_300
+STEPS = 2_800
 BATCH = 64
+PLACE = 1.0
 PATCH = 12
 GRID = IMAGE_SIZE // PATCH
 WIDTH = 128
@@ -112,16 +114,17 @@ def normalise(images: Tensor) -> Tensor:
 
 
 class Learner(nn.Module):
-    """The CLIP with the two patch heads of the training."""
+    """The CLIP with the three patch heads of the training."""
 
     def __init__(self) -> None:
         super().__init__()
         self.clip = build()
         self.what = nn.Linear(WIDTH, len(sprites()) + 1)
         self.colours = nn.Linear(WIDTH, 27)
+        self.where = nn.Linear(WIDTH, GRID**2)
 
     def loss(self, images: Tensor, texts: Tensor, objects: Tensor) -> Tensor:
-        """Contrastive loss plus the two patch losses.
+        """Contrastive loss plus the three patch losses.
 
         Args:
             images: [B, 3, 96, 96] in [0, 1].
@@ -131,7 +134,8 @@ class Learner(nn.Module):
         visual = self.clip.visual
         # Of torch's attentions on a CPU the plain one has by far the fastest backward in bfloat16.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            tokens = visual.ln_post(patch_tokens(visual, normalise(images)))
+            raw = patch_tokens(visual, normalise(images))
+            tokens = visual.ln_post(raw)
             image = F.normalize((tokens.mean(1) @ visual.proj).float(), dim=-1)
             text = F.normalize(self.clip.encode_text(texts).float(), dim=-1)
             what, colours = self.what(tokens).float(), self.colours(tokens).float()
@@ -141,7 +145,15 @@ class Learner(nn.Module):
         weight = torch.ones(len(sprites()) + 1)
         weight[-1] = 0.2
         naming = F.cross_entropy(what.flatten(0, 1), patch_labels(objects).flatten(), weight)
-        return contrast + naming + F.mse_loss(colours, patch_colours(images))
+        # Asked of the tokens that the UNet reads, before the norm.
+        where = self.where(raw.float()).flatten(0, 1)
+        places = torch.arange(GRID**2).repeat(len(images))
+        return (
+            contrast
+            + naming
+            + F.mse_loss(colours, patch_colours(images))
+            + PLACE * F.cross_entropy(where, places)
+        )
 
 
 def patch_labels(objects: Tensor) -> Tensor:
