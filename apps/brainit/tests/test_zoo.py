@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
@@ -136,8 +137,23 @@ def test_vae_scaling_factor_gives_unit_latents() -> None:
 
 def test_unet_makes_images_of_the_scenes_whose_tokens_it_saw() -> None:
     score = quality.unclip_two_way(MODELS, SEEDS[:32], steps=10)
-    # Chance is 50 %; measured 99.8 % on these scenes with these steps.
+    # Chance is 50 %; measured 99.5 % on these scenes with these steps.
     assert score > 0.97
+
+
+def test_unet_draws_where_the_tokens_say() -> None:
+    """Pixels correlate with the scene's: 0.75 measured; 0.5 with tokens that hid their places."""
+    images = scene_table(SEEDS[:32]).batch(np.arange(32))
+    clip, vae = load_eyes(MODELS)
+    unet = UNet2DConditionModel.from_pretrained(MODELS / "unet", torch_dtype=torch.float32)
+    with torch.no_grad():
+        tokens = clip_recipe.patch_tokens(clip.visual, clip_recipe.normalise(images))
+        made = unet_recipe.unclip(vae, unet).generate(
+            tokens, steps=10, guidance_scale=3, seeds=range(32)
+        )
+    pairs = torch.stack([images.flatten(1), made.flatten(1)], 1)
+    correlations = torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs])
+    assert correlations.mean() > 0.65
 
 
 def test_decoded_tokens_are_best_estimates() -> None:

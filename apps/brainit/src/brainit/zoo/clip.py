@@ -26,7 +26,7 @@ from brainit.zoo.data import SceneTable, training_scenes
 from brainit.zoo.files import write_model
 from brainit.zoo.trainer import Plan, Trainer
 
-STEPS = 2_800
+STEPS = 3_200
 BATCH = 64
 PLACE = 1.0
 PATCH = 12
