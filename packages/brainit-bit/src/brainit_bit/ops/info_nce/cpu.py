@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold_
+from torch.nn import functional
 
 TILE = 1024  # large enough for BLAS, small enough to stay near the cores for several passes
 SAFE_RANGE = 60.0  # exp(-60) is a normal number in fp32, and so is its product with a mean's 1 / N
@@ -77,8 +77,11 @@ def _tile_shares(
         factors = grad_row * (highest - row).exp_() + grad_column * (highest - column).exp_()
         return logits.sub_(highest).exp_().mul_(factors)
     # Subnormal numbers make a matrix product on a CPU some twenty times slower.
-    share: Tensor = threshold_((logits - column).exp_(), NEGLIGIBLE, 0).mul_(grad_column)
-    return share.addcmul_(threshold_(logits.sub_(row).exp_(), NEGLIGIBLE, 0), grad_row)
+    along_column, along_row = (
+        functional.threshold(part.exp_(), NEGLIGIBLE, 0, inplace=True)
+        for part in (logits - column, logits.sub_(row))
+    )
+    return along_column.mul_(grad_column).addcmul_(along_row, grad_row)
 
 
 def _tiles(tensors: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
