@@ -36,7 +36,7 @@ def read_gifti(
     Raises:
         FileNotFoundError, ValueError: naming the file, the field and what was expected.
     """
-    sides = [Joined([_GiftiBetas(path) for path in _listed(paths)]) for paths in (left, right)]
+    sides = [Joined([GiftiBetas(path) for path in _listed(paths)]) for paths in (left, right)]
     vertices = [np.arange(side.shape[1]) for side in sides]
     values = Joined(sides, beside=True)
     return TrialData(name, values, table, Places.surface(vertices), space=space)
@@ -57,7 +57,7 @@ def read_cifti(name: str, betas: _Paths, table: TrialTable, *, space: str = "unk
     Raises:
         FileNotFoundError, ValueError: naming the file, the field and what was expected.
     """
-    parts = [_CiftiBetas(path) for path in _listed(betas)]
+    parts = [CiftiBetas(path) for path in _listed(betas)]
     for part in parts[1:]:
         same = zip(part.vertices, parts[0].vertices, strict=True)
         if not all(np.array_equal(*pair) for pair in same):
@@ -73,7 +73,9 @@ def _listed(paths: _Paths) -> list[Path]:
     return [Path(path) for path in found]
 
 
-class _GiftiBetas:
+class GiftiBetas:
+    """Betas of one hemisphere in one GIFTI file; see `Betas`."""
+
     def __init__(self, path: Path) -> None:
         # The file may name another one for its data, which nibabel would read.
         if b"ExternalFileBinary" in existing(path, "betas of a hemisphere").read_bytes():
@@ -93,10 +95,13 @@ class _GiftiBetas:
         self.shape = (len(arrays), self._values.shape[1])
 
     def read(self, trials: NDArray[np.intp]) -> NDArray[np.float32]:
+        """See `Betas.read`."""
         return self._values[trials]
 
 
-class _CiftiBetas:
+class CiftiBetas:
+    """Cortical betas in one CIFTI file; see `Betas`."""
+
     def __init__(self, path: Path) -> None:
         self.files: tuple[Path, ...] = (path,)
         self._image = load(path, "CIFTI betas", Cifti2Image)
@@ -118,9 +123,11 @@ class _CiftiBetas:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """n_trials, n_voxels."""
         return int(self._image.shape[0]), sum(map(len, self._columns))
 
     def read(self, trials: NDArray[np.intp]) -> NDArray[np.float32]:
+        """See `Betas.read`."""
         first = int(trials[0])
         with reading(self.files[0]):
             slab = np.asarray(self._image.dataobj[first : int(trials[-1]) + 1])
