@@ -515,3 +515,18 @@ def test_cut_and_changed_files_are_read_or_named(data, name):
 def test_unknown_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TrialsConfig(**wrong)
+
+
+def test_claims_and_pickles_are_refused(data):
+    with h5py.File(data.folder / "huge.h5", "w") as file:
+        file.create_dataset("x", (20, 2**41), "f4", chunks=(1, 1024))
+    with pytest.raises(ValueError, match=r"huge\.h5: dataset x .* holds no values"):
+        read_arrays("sub-01", f"{data.folder}/huge.h5:x", data.table)
+    np.savez(data.folder / "pickled.npz", x=np.array([{}, {}]))
+    with pytest.raises(ValueError, match=r"pickled\.npz: .*allow_pickle"):
+        read_arrays("sub-01", data.folder / "pickled.npz", data.table)
+
+
+def test_tables_made_by_hand_hold_strings(data):
+    with pytest.raises(ValueError, match="image is int64, expected strings"):
+        TrialTable(data.table.session, data.shown)

@@ -93,6 +93,9 @@ def _hdf5_dataset(file: h5py.File, path: Path, field: str | None) -> h5py.Datase
         raise ValueError(f"{path}: {field} is a group, expected a dataset")
     if node.is_virtual or node.external:
         raise ValueError(f"{path}: dataset {field} lies in another file")
+    # A header of a few bytes can claim terabytes; memory is taken for what was written only.
+    if node.size and not node.id.get_storage_size():
+        raise ValueError(f"{path}: dataset {field} {node.shape} holds no values, only a header")
     return node
 
 

@@ -37,8 +37,10 @@ class TrialTable:
         n_trials = len(self.session)
         if not n_trials:
             raise ValueError(f"{self.where}: no trials")
-        for name in ("image", "run", "split"):
+        for name in ("session", "image", "run", "split"):
             values = getattr(self, name)
+            if values is not None and values.dtype.kind != "U":
+                raise ValueError(f"{self.where}: {name} is {values.dtype}, expected strings")
             if values is not None and len(values) != n_trials:
                 raise ValueError(f"{self.where}: {len(values)} {name}s, expected {n_trials}")
         self._check_blocks("session", self.session)
