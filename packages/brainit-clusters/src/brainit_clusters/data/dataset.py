@@ -46,7 +46,7 @@ class SubjectData:
         hemisphere: uint8 [n_voxels], 0 left, 1 right, 2 neither: `vertex` is then the voxel's
             index in the flattened volume (last axis fastest) or, of an array, its column.
         noise_ceiling: float32 [n_voxels] in [0, 1], share of the variance (R^2) of `betas` that
-            a perfect model could explain.
+            a perfect model could explain; NaN where no image was repeated.
         roi: atlas name -> int32 [n_voxels] labels (0: none).
         roi_labels: atlas name -> label -> name.
         ijk: int32 [n_voxels, 3], 0-based place in the volume; None on a mesh.
