@@ -129,3 +129,18 @@ def test_external_round_trip(tmp_path):
             external.responses("c")
     with pytest.raises(ValueError, match="a: responses"):
         write_external(tmp_path / "x.h5", images, {"a": responses["a"][:5]})
+
+
+def test_volumes_keep_their_place(tmp_path):
+    ijk = np.arange(15, dtype=np.int32).reshape(5, 3)
+    truth = replace(subject_data(n_images=3), ijk=ijk, affine=np.diag([2.0, 2, 2, 1]))
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    path = write_dataset(tmp_path / "d.h5", images, truth.image_id, [truth], {})
+    with BrainDataset.open(path) as dataset:
+        found = dataset.subject("subj01")
+    np.testing.assert_array_equal(found.ijk, ijk)
+    np.testing.assert_array_equal(found.affine, truth.affine)
+    with pytest.raises(ValueError, match="go together"):
+        replace(truth, affine=None)
+    with pytest.raises(ValueError, match=r"ijk has shape \(4, 3\), expected \(5, 3\)"):
+        replace(truth, ijk=ijk[:4])

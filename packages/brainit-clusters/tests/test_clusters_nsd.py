@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from brainit_clusters import BrainDataset, NSDConfig, noise_ceiling, prepare_nsd
-from brainit_clusters.data.nsd import resize, split_images
+from brainit_clusters.data.pictures import resize
+from brainit_clusters.data.split import split_images
 
 MASKED = np.flatnonzero(nsd.MASK == 1)
 # float16 keeps 11 bits: relative rounding 2^-11, on z-scores up to 4; float32 errors are far less.

@@ -43,11 +43,14 @@ class SubjectData:
         repeats: int16 [n_images], trials averaged in each row.
         split: str [n_images], "train", "val" or "test".
         vertex: int32 [n_voxels], vertex number in its hemisphere, 0-based.
-        hemisphere: uint8 [n_voxels], 0 left, 1 right.
+        hemisphere: uint8 [n_voxels], 0 left, 1 right, 2 neither: `vertex` is then the voxel's
+            index in the flattened volume (last axis fastest) or, of an array, its column.
         noise_ceiling: float32 [n_voxels] in [0, 1], share of the variance (R^2) of `betas` that
-            a perfect model could explain.
+            a perfect model could explain; NaN where no image was repeated.
         roi: atlas name -> int32 [n_voxels] labels (0: none).
         roi_labels: atlas name -> label -> name.
+        ijk: int32 [n_voxels, 3], 0-based place in the volume; None on a mesh.
+        affine: float64 [4, 4], from `ijk` to millimetres; None where `ijk` is.
         attributes: what else is known, such as how many vertices were dropped (JSON values).
     """
 
@@ -62,6 +65,8 @@ class SubjectData:
     roi: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
     roi_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    ijk: NDArray[np.int32] | None = None
+    affine: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         n_images, n_voxels = self.betas.shape
@@ -72,6 +77,7 @@ class SubjectData:
                 self._check(name, getattr(self, name), length)
         for name, labels in self.roi.items():
             self._check(f"roi/{name}", labels, n_voxels)
+        self._check_volume(n_voxels)
         if np.any(np.diff(self.image_id) <= 0):
             raise ValueError(f"{self.name}: image_id must ascend without doubles")
         if unknown := set(np.unique(self.split)) - set(SPLITS):
@@ -80,6 +86,14 @@ class SubjectData:
     def _check(self, name: str, values: NDArray[Any], length: int) -> None:
         if values.shape != (length,):
             raise ValueError(f"{self.name}: {name} has shape {values.shape}, expected ({length},)")
+
+    def _check_volume(self, n_voxels: int) -> None:
+        for name, shape in (("ijk", (n_voxels, 3)), ("affine", (4, 4))):
+            values = getattr(self, name)
+            if (values is None) != (self.ijk is None):
+                raise ValueError(f"{self.name}: ijk and affine go together, one of them is None")
+            if values is not None and values.shape != shape:
+                raise ValueError(f"{self.name}: {name} has shape {values.shape}, expected {shape}")
 
     @property
     def n_voxels(self) -> int:
@@ -159,6 +173,9 @@ def _write_subject(group: h5py.Group, subject: SubjectData) -> None:
     group["vertex"] = subject.vertex.astype(np.int32)
     group["hemisphere"] = subject.hemisphere.astype(np.uint8)
     group["noise_ceiling"] = subject.noise_ceiling.astype(np.float32)
+    if subject.ijk is not None and subject.affine is not None:
+        group["ijk"] = subject.ijk.astype(np.int32)
+        group["affine"] = subject.affine.astype(np.float64)
     rois = group.create_group("roi")
     for name, labels in subject.roi.items():
         rois[name] = labels.astype(np.int32)
@@ -276,6 +293,9 @@ class BrainDataset:
                 for roi, table in labels.items()
             },
             attributes=_read_attributes(group),
+            # Absent from meshes, and from files written before volumes could be stored.
+            ijk=group["ijk"][:] if "ijk" in group else None,
+            affine=group["affine"][:] if "affine" in group else None,
         )
 
 

@@ -30,3 +30,50 @@ def noise_ceiling(ncsnr: ArrayLike, repeats: ArrayLike) -> NDArray[np.float32]:
         raise ValueError("repeats must be at least 1 for every image")
     signal = ratio**2
     return (signal / (signal + np.mean(1 / counts))).astype(np.float32)
+
+
+class RepeatNoise:
+    """Signal and noise of single trials, from the images that were shown more than once.
+
+    As for NSD (Allen et al. 2022): the noise variance is that of an image's repeats around their
+    mean (unbiased, pooled over the repeated images by their degrees of freedom), the signal
+    variance what remains of the variance of all trials, at least 0.
+
+    Args:
+        counts: int [n_images], trials of each image.
+        n_voxels: Number of voxels.
+    """
+
+    def __init__(self, counts: NDArray[np.intp], n_voxels: int) -> None:
+        self._counts = counts
+        self._sum, self._squares, self._repeated = np.zeros((3, n_voxels))
+        self._within = np.zeros(n_voxels)
+
+    def add(self, rows: NDArray[np.intp], values: NDArray[np.float32]) -> None:
+        """Take in trials: which images they showed, and values [n, n_voxels]."""
+        for row, value in zip(rows, values.astype(np.float64), strict=True):
+            self._sum += value
+            self._squares += value**2
+            if self._counts[row] > 1:
+                self._repeated += value**2
+
+    def finish(self, sums: NDArray[np.float32]) -> None:
+        """Take in the sum over each image's trials: [n_images, n_voxels]."""
+        self._within = self._repeated.copy()
+        with np.errstate(invalid="ignore"):
+            for row in np.flatnonzero(self._counts > 1):
+                self._within -= sums[row].astype(np.float64) ** 2 / self._counts[row]
+
+    @property
+    def ncsnr(self) -> NDArray[np.float64]:
+        """[n_voxels], signal over noise as standard deviations; NaN if no image was repeated."""
+        freedom = int((self._counts - 1).sum())
+        if not freedom:
+            return np.full(len(self._sum), np.nan)
+        n_trials = int(self._counts.sum())
+        with np.errstate(invalid="ignore"):
+            # Identical repeats leave rounding only; a ceiling of 1 then, not a division by 0.
+            noise = np.maximum(self._within / freedom, np.finfo(np.float32).tiny)
+            total = self._squares / n_trials - (self._sum / n_trials) ** 2
+            ratio: NDArray[np.float64] = np.sqrt(np.maximum(total - noise, 0) / noise)
+        return ratio

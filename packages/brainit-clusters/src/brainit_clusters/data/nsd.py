@@ -13,10 +13,10 @@ from typing import cast
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from brainit_clusters._files import existing, fingerprint, sha256
+from brainit_clusters.data.average import Normalisation
 from brainit_clusters.data.dataset import SubjectData, write_dataset
 from brainit_clusters.data.noise import noise_ceiling
 from brainit_clusters.data.nsd_design import (
@@ -29,13 +29,14 @@ from brainit_clusters.data.nsd_design import (
 )
 from brainit_clusters.data.nsd_surface import (
     HEMISPHERES,
-    Normalisation,
     average_repeats,
     n_mesh_vertices,
     read_atlases,
     read_map,
     read_mask,
 )
+from brainit_clusters.data.pictures import ResizedImages
+from brainit_clusters.data.split import split_images
 
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
 _BETAS = Path("nsddata_betas/ppdata")
@@ -128,55 +129,6 @@ def prepare_nsd(
             data,
             _attributes(root, design, files, config),
         )
-
-
-class ResizedImages:
-    """Chosen images of a stimulus file, resized as they are read.
-
-    Args:
-        brick: uint8 [n, H, W, 3] on disk.
-        image_id: Rows to take, ascending.
-        size: Side in pixels; bicubic with antialiasing, nothing done where it fits already.
-    """
-
-    def __init__(self, brick: h5py.Dataset, image_id: NDArray[np.int64], size: int) -> None:
-        self._brick, self._ids, self._size = brick, image_id, size
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[n, size, size, 3]."""
-        return (len(self._ids), self._size, self._size, 3)
-
-    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
-        return np.stack([resize(self._brick[row], self._size) for row in self._ids[rows]])
-
-
-def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize a uint8 [H, W, 3] image to [size, size, 3], bicubic with antialiasing."""
-    if image.shape[:2] == (size, size):
-        return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def split_images(
-    image_id: NDArray[np.int64], shared: NDArray[np.int64], fraction: float, seed: tuple[int, ...]
-) -> NDArray[np.str_]:
-    """Name each image's split: shared images test, a seeded share of the others val, rest train.
-
-    Args:
-        image_id: [n] the subject's images.
-        shared: Ids of the shared images.
-        fraction: Share of the images not shared that is held out, rounded to whole images.
-        seed: Chooses them.
-
-    Returns:
-        str [n].
-    """
-    split = np.where(np.isin(image_id, shared), "test", "train").astype("U5")
-    own = np.flatnonzero(split == "train")
-    held_out = np.random.default_rng(seed).permutation(own)[: round(fraction * len(own))]
-    split[held_out] = "val"
-    return split
 
 
 def _read_subject(

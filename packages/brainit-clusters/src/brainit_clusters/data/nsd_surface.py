@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,30 +12,17 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from brainit_clusters._files import existing
+from brainit_clusters.data.average import (
+    AveragedBetas,
+    Normalisation,
+    SessionBetas,
+    average_sessions,
+)
 from brainit_clusters.data.nsd_design import Trials
 
 HEMISPHERES = ("lh", "rh")
-Normalisation = Literal["published", "leak-free"]
 _LABELS = Path("nsddata/freesurfer/fsaverage/label")
 _READ_BYTES = 32 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class HemisphereBetas:
-    """Averaged betas of one hemisphere.
-
-    Attributes:
-        betas: float32 [n_images, n_kept].
-        kept: bool [n_mask], mask vertices with a value in every trial and a variance in every
-            session.
-        n_nan: Mask vertices that were not finite in some trial.
-        n_constant: Finite mask vertices that did not vary in some session.
-    """
-
-    betas: NDArray[np.float32]
-    kept: NDArray[np.bool_]
-    n_nan: int
-    n_constant: int
 
 
 def load(path: Path, what: str) -> Any:
@@ -134,7 +120,7 @@ def average_repeats(
     image_id: NDArray[np.int64],
     train: NDArray[np.bool_],
     normalisation: Normalisation,
-) -> HemisphereBetas:
+) -> AveragedBetas:
     """Stream one hemisphere's sessions: z-score each vertex in each session, average repeats.
 
     Betas are percent signal change already and are not rescaled (only the integer files of other
@@ -147,37 +133,22 @@ def average_repeats(
         trials: The subject's trials.
         image_id: [n_images] the subject's images, ascending; rows of the result.
         train: bool [n_trials], trials of training images.
-        normalisation: "published": mean and standard deviation over all trials of the session;
-            "leak-free": over its training trials alone. The standard deviation divides by n.
+        normalisation: See `average_sessions`.
 
     Raises:
         FileNotFoundError, ValueError: naming the file that is missing, broken or of wrong shape.
     """
-    sums = np.zeros((len(image_id), len(vertices)), np.float32)
-    finite = np.ones(len(vertices), bool)
-    varies = np.ones(len(vertices), bool)
+    rows = np.searchsorted(image_id, trials.image_id)
+    sessions = _read_sessions(files, vertices, trials)
+    return average_sessions(sessions, len(vertices), rows, train, normalisation)
+
+
+def _read_sessions(
+    files: Sequence[Path], vertices: NDArray[np.intp], trials: Trials
+) -> Iterator[SessionBetas]:
     for session, path in enumerate(files, start=1):
         now = np.flatnonzero(trials.session == session)
-        values = _read_session(path, vertices, len(now))
-        used = values[train[now]] if normalisation == "leak-free" else values
-        if len(used) < 2:
-            raise ValueError(f"{path}: {len(used)} trials to normalise this session by")
-        mean = used.mean(axis=0, dtype=np.float64)
-        std = used.std(axis=0, dtype=np.float64)
-        finite &= np.isfinite(values).all(axis=0)
-        # Values that differ by less than float32's own rounding do not vary.
-        varies &= ~(std <= np.finfo(np.float32).eps * np.abs(mean))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values -= mean.astype(np.float32)
-            values *= (1 / std).astype(np.float32)
-            rows = np.searchsorted(image_id, trials.image_id[now])
-            for row, value in zip(rows, values, strict=True):
-                sums[row] += value
-    kept = finite & varies
-    counts = np.bincount(np.searchsorted(image_id, trials.image_id), minlength=len(image_id))
-    betas = sums[:, kept]
-    betas /= counts[:, None]
-    return HemisphereBetas(betas, kept, int((~finite).sum()), int((finite & ~varies).sum()))
+        yield SessionBetas(str(path), now, _read_session(path, vertices, len(now)))
 
 
 def _read_session(path: Path, vertices: NDArray[np.intp], n_trials: int) -> NDArray[np.float32]:

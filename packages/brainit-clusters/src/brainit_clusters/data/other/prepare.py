@@ -1,0 +1,227 @@
+"""From anybody's single-trial betas to the one `dataset.h5`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainit_clusters._files import fingerprint
+from brainit_clusters.data.average import (
+    AveragedBetas,
+    Normalisation,
+    SessionBetas,
+    average_sessions,
+)
+from brainit_clusters.data.dataset import SubjectData, write_dataset
+from brainit_clusters.data.noise import RepeatNoise, noise_ceiling
+from brainit_clusters.data.other.stimuli import Stimuli, open_images
+from brainit_clusters.data.other.trials import TrialData
+from brainit_clusters.data.split import split_images
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialsConfig:
+    """How single trials become a dataset.
+
+    Attributes:
+        image_size: Side of the stored images in pixels.
+        normalisation: How betas are z-scored within a session: "published" by all its trials,
+            test trials included, as Brain-IT does; "leak-free" by its training trials alone.
+        test_images: Names of the test images, as in the trial tables; None: a seeded draw.
+        test_fraction: Share of all images in that draw.
+        validation_fraction: Share of the images that are not test images that is held out.
+        seed: Chooses them.
+    """
+
+    image_size: int = 224
+    normalisation: Normalisation = "published"
+    test_images: tuple[str, ...] | None = None
+    test_fraction: float = 0.1
+    validation_fraction: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in ("published", "leak-free"):
+            raise ValueError(
+                f"normalisation is {self.normalisation!r}, expected 'published' or 'leak-free'"
+            )
+        for name in ("test_fraction", "validation_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, not in [0, 1)")
+        if self.image_size < 1:
+            raise ValueError(f"image_size is {self.image_size}, expected at least 1")
+
+
+def prepare_trials(
+    output: str | Path, subjects: Sequence[TrialData], images: str | Path, config: TrialsConfig
+) -> Path:
+    """Write a dataset from single-trial betas.
+
+    One session of one subject is in memory at a time. As in `prepare_nsd`, voxels are z-scored
+    in each session and averaged over repeats; voxels that are not finite in any trial, constant
+    in a session or without a (given) noise estimate are dropped, and the subject's attribute
+    `dropped_vertices` says how many. Noise ceilings come from the repeats, those of test images
+    too; where no image was repeated they are NaN. A split holds for an image, whoever sees it.
+
+    Args:
+        output: The dataset file to write.
+        subjects: From `read_arrays`, `read_nifti`, `read_gifti` ...
+        images: A folder of image files named in the trial tables, or an array; see `open_images`.
+        config: Normalisation, image size and split.
+
+    Returns:
+        `output`.
+
+    Raises:
+        FileNotFoundError: naming the first missing file.
+        ValueError: naming the file and field that cannot be right.
+    """
+    names = [subject.name for subject in subjects]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"subjects are {names}, expected at least one and no name twice")
+    stimuli = open_images(
+        images, {str(name) for data in subjects for name in data.table.image}, config.image_size
+    )
+    split = _splits(subjects, stimuli, config)
+    return write_dataset(
+        output,
+        stimuli,
+        stimuli.image_id,
+        (_subject(data, stimuli, split, config) for data in subjects),
+        _attributes(subjects, images, stimuli, config),
+    )
+
+
+def _splits(
+    subjects: Sequence[TrialData], stimuli: Stimuli, config: TrialsConfig
+) -> NDArray[np.str_]:
+    """The split of every image: str [n_images]."""
+    ids, id_of = stimuli.image_id, stimuli.id_of
+    given = [data.table.split is not None for data in subjects]
+    if any(given) and (not all(given) or config.test_images is not None):
+        raise ValueError("split: expected a column in every trial table, or test_images, not both")
+    if any(given):
+        return _split_column(subjects, stimuli)
+    if config.test_images is None:
+        drawn = split_images(ids, ids[:0], config.test_fraction, (config.seed, 1))
+        test = ids[drawn == "val"]
+    elif unknown := sorted(set(config.test_images) - set(id_of)):
+        raise ValueError(f"test_images: no trial shows {unknown[0]!r}")
+    else:
+        test = np.array([id_of[name] for name in config.test_images], np.int64)
+    return split_images(ids, test, config.validation_fraction, (config.seed, 0))
+
+
+def _split_column(subjects: Sequence[TrialData], stimuli: Stimuli) -> NDArray[np.str_]:
+    found: dict[int, str] = {}
+    for data in subjects:
+        splits = cast(NDArray[np.str_], data.table.split)
+        for name, split in zip(data.table.image, splits, strict=True):
+            if (first := found.setdefault(stimuli.id_of[name], str(split))) != split:
+                raise ValueError(
+                    f"{data.table.where}: column split: image {name} is {split}, elsewhere {first}"
+                )
+    return np.array([found[image] for image in stimuli.image_id.tolist()])
+
+
+def _subject(
+    data: TrialData, stimuli: Stimuli, all_splits: NDArray[np.str_], config: TrialsConfig
+) -> SubjectData:
+    shown = np.array([stimuli.id_of[name] for name in data.table.image], np.int64)
+    image_id, rows, repeats = np.unique(shown, return_inverse=True, return_counts=True)
+    split = all_splits[np.searchsorted(stimuli.image_id, image_id)]
+    part, ncsnr = _average(data, rows, repeats, (split == "train")[rows], config)
+    known = np.ones(len(ncsnr), bool) if data.ncsnr is None else np.isfinite(ncsnr)
+    dropped = {"nan": part.n_nan, "constant": part.n_constant, "no_ncsnr": int((~known).sum())}
+    _log.info("%s: dropped voxels: %s", data.name, dropped)
+    if not known.any():
+        raise ValueError(
+            f"{data.name}: no voxel has a value in every trial and varies: dropped {dropped}"
+        )
+    kept = np.flatnonzero(part.kept)[known]
+    places = data.places
+    return SubjectData(
+        name=data.name,
+        betas=part.betas if known.all() else part.betas[:, known],
+        image_id=image_id,
+        repeats=repeats.astype(np.int16),
+        split=split,
+        vertex=places.vertex[kept],
+        hemisphere=places.hemisphere[kept],
+        noise_ceiling=_ceiling(ncsnr[known], repeats),
+        attributes={
+            "n_sessions": len(np.unique(data.table.session)),
+            "n_trials": len(shown),
+            "dropped_vertices": dropped,
+            "noise_ceiling_from": _ceiling_source(data, repeats),
+        },
+        ijk=None if places.ijk is None else places.ijk[kept],
+        affine=places.affine,
+    )
+
+
+def _average(
+    data: TrialData,
+    rows: NDArray[np.intp],
+    repeats: NDArray[np.intp],
+    train: NDArray[np.bool_],
+    config: TrialsConfig,
+) -> tuple[AveragedBetas, NDArray[np.floating[Any]]]:
+    """Averaged betas, and the noise-ceiling signal-to-noise ratio of the voxels kept."""
+    n_voxels = data.betas.shape[1]
+    noise = RepeatNoise(repeats, n_voxels) if data.ncsnr is None else None
+    part = average_sessions(_sessions(data), n_voxels, rows, train, config.normalisation, noise)
+    ncsnr = data.ncsnr if noise is None else noise.ncsnr
+    return part, cast(NDArray[Any], ncsnr)[part.kept]
+
+
+def _sessions(data: TrialData) -> Iterator[SessionBetas]:
+    labels = data.table.session
+    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
+    for now in np.split(np.arange(len(labels)), starts[1:]):
+        where = f"{data.name}: session {labels[now[0]]} of {data.table.where}"
+        values = data.betas.read(now)
+        if not (finite := np.isfinite(values).any(axis=1)).all():
+            raise ValueError(f"{where}: trial {now[~finite][0]} has no finite beta")
+        yield SessionBetas(where, now, values)
+
+
+def _ceiling(ncsnr: NDArray[np.floating[Any]], repeats: NDArray[np.intp]) -> NDArray[np.float32]:
+    if np.isnan(ncsnr).all():
+        return np.full(len(ncsnr), np.nan, np.float32)
+    return noise_ceiling(ncsnr, repeats)
+
+
+def _ceiling_source(data: TrialData, repeats: NDArray[np.intp]) -> str:
+    if data.ncsnr is not None:
+        return "given ncsnr"
+    n_repeated = int((repeats > 1).sum())
+    return f"{n_repeated} repeated images" if n_repeated else "unknown: no image was repeated"
+
+
+def _attributes(
+    subjects: Sequence[TrialData], images: str | Path, stimuli: Stimuli, config: TrialsConfig
+) -> dict[str, Any]:
+    files = [path for data in subjects for path in data.betas.files]
+    if not Path(images).is_dir():
+        files += stimuli.files
+    spaces = sorted({data.space for data in subjects})
+    return asdict(config) | {
+        "source": "own data",
+        "space": spaces[0] if len(spaces) == 1 else spaces,
+        "image_names": stimuli.names,
+        "test_set": "split column" if subjects[0].table.split is not None else _drawn(config),
+        "input_hashes": {str(path): f"fingerprint:{fingerprint(path)}" for path in files},
+    }
+
+
+def _drawn(config: TrialsConfig) -> str:
+    return "seeded draw" if config.test_images is None else "given images"
