@@ -25,6 +25,7 @@ from brainit_clusters.analysis.stability import (
     seed_stability,
     subject_stability,
 )
+from brainit_clusters.analysis.summary import summarise
 
 __all__ = [
     "Agreement",
@@ -53,4 +54,5 @@ __all__ = [
     "seed_stability",
     "spatial_compactness",
     "subject_stability",
+    "summarise",
 ]
