@@ -95,7 +95,7 @@ def test_planted_clusters_are_stable_and_formless_ones_are_not(planted, stabilit
     found = stability(planted[0], K, seed=0)
     assert found.adjusted_rand.min() == 1
     assert found.adjusted_mutual_information.min() == pytest.approx(1)
-    assert stability(formless(), K, seed=0, fit=kmeans_clusters).adjusted_rand.mean() < 0.9
+    assert stability(formless(), K, seed=0, fit=kmeans_clusters).adjusted_rand.mean() < 0.5
 
 
 def test_stability_over_seeds_and_subjects_is_named(planted):
@@ -157,14 +157,18 @@ def test_composition_by_hand():
     )
     found = composition(clusters, {"a": [0, 1, 1], "b": [0, 0, 0, 1]})
     assert found.subjects == ("a", "b")
-    assert found.counts.tolist() == [[[1, 1], [1, 0]], [[0, 1], [2, 1]], [[0, 0], [0, 0]]]
+    assert found.counts[:, :, :2].tolist() == [[[1, 1], [1, 0]], [[0, 1], [2, 1]], [[0, 0]] * 2]
+    assert not found.counts[:, :, 2].any()
     np.testing.assert_allclose(found.subject_share, [[2 / 3, 1 / 4], [1 / 3, 3 / 4], [0, 0]])
     np.testing.assert_allclose(found.left_share, [2 / 3, 1 / 2, np.nan])
     p = np.array([8 / 11, 3 / 11])
     np.testing.assert_allclose(found.effective_subjects[0], np.prod(p**-p))
     assert found.effective_subjects[2] == 0
-    with pytest.raises(ValueError, match="hemisphere holds 2"):
-        composition(clusters, {"a": [0, 1, 2], "b": [0, 0, 0, 1]})
+    volume = composition(clusters, {"a": [2, 2, 2], "b": [1, 2, 0, 0]})
+    assert volume.counts[0].tolist() == [[0, 0, 2], [0, 1, 0]]
+    np.testing.assert_allclose(volume.left_share, [0, 1, np.nan])
+    with pytest.raises(ValueError, match="hemisphere holds 3"):
+        composition(clusters, {"a": [0, 1, 3], "b": [0, 0, 0, 1]})
 
 
 def test_corrections_by_hand():
@@ -194,10 +198,11 @@ def test_enrichment_agrees_with_the_exact_distribution():
             for name in labels:
                 inside, there = labels[name] == k, regions[name] == region
                 law = hypergeom(len(inside), inside.sum(), there.sum())
-                exact = np.convolve(exact, law.pmf(np.arange(len(inside) + 1)))
+                chance = law.pmf(np.arange(len(inside) + 1))
+                exact = np.convolve(exact, chance)
                 overlap += (inside & there).sum()
                 size += inside.sum() + there.sum()
-                mean += law.mean()
+                mean += chance @ np.arange(len(chance))
             truth = exact[overlap:].sum()
             assert found.overlap[k, column] == overlap
             assert found.dice[k, column] == pytest.approx(2 * overlap / size)
@@ -261,6 +266,8 @@ def test_compactness_by_hand():
         spatial_compactness([0, 0], [1, 1], [0, 0], triangles)
     with pytest.raises(ValueError, match="no two voxels"):
         spatial_compactness([0, 0], [0, 1], [0, 1], triangles)
+    with pytest.raises(ValueError, match="hemisphere holds 2"):
+        spatial_compactness([0, 0], [0, 1], [0, 2], triangles)
     with pytest.raises(ValueError, match="the same numbers"):
         spatial_compactness([0], [0, 1], [0, 0], triangles)
     with pytest.raises(ValueError, match="triangles"):

@@ -129,7 +129,8 @@ def _text(summary: dict[str, Any]) -> str:
     ]
     if "left_share" in summary:
         left = [share for share in summary["left_share"] if share is not None]
-        lines.append(f"left half    {min(left):.0%} to {max(left):.0%} of a cluster's voxels")
+        if left:
+            lines.append(f"left half    {min(left):.0%} to {max(left):.0%} of a cluster's voxels")
     if summary.get("homogeneity") is not None:
         lines.append(
             f"homogeneity  {summary['homogeneity']:.3f} (correlation of a voxel with its cluster)"

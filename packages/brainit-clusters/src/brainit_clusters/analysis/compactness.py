@@ -65,6 +65,8 @@ def spatial_compactness(
             f"{len(ours)} labels, {len(vertices)} vertices, {len(sides)} hemispheres and "
             f"{n_permutations} permutations: expected the same numbers and a permutation"
         )
+    if sides.max(initial=0) > 1:
+        raise ValueError(f"hemisphere holds {sides.max()}, expected 0 left or 1 right: a mesh")
     edges = _voxel_edges(vertices, sides, mesh_edges(triangles))
     same = int(np.count_nonzero(ours[edges[:, 0]] == ours[edges[:, 1]]))
     rng = np.random.default_rng(seed)

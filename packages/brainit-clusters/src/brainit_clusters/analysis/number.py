@@ -77,23 +77,17 @@ def choose_n_clusters(
         count = max(1, round(held_out * len(order)))
         scored.append(order[:count])
         fitted.append(order[count:])
+    points, unseen = (np.concatenate(part).astype(np.float64) for part in (fitted, scored))
     rows = []
     for k in candidates:
-        mixture = fit_mixture(np.concatenate(fitted), k, seed)
+        mixture = fit_mixture(points, k, seed)
         halves = half_stability(embeddings, k, n_splits, seed)
         rows.append(
             (
-                float(mixture.score(np.concatenate(scored).astype(np.float64))),
-                _bic(float(mixture.score(np.concatenate(fitted).astype(np.float64))), fitted, k),
+                float(mixture.score(unseen)),
+                float(mixture.bic(points)),
                 halves.adjusted_rand.mean(),
                 halves.adjusted_mutual_information.mean(),
             )
         )
     return NumberOfClusters(np.asarray(candidates, np.int64), *np.array(rows, np.float64).T)
-
-
-def _bic(log_likelihood: float, points: list[NDArray[np.float32]], k: int) -> float:
-    """From the mean log-likelihood; weights, means and full covariances are the parameters."""
-    n, width = sum(map(len, points)), points[0].shape[1]
-    parameters = (k - 1) + k * width + k * width * (width + 1) // 2
-    return float(parameters * np.log(n) - 2 * n * log_likelihood)
