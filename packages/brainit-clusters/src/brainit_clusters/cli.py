@@ -46,7 +46,9 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
 @app.command()
 @_clear_errors
 def fit(
-    embeddings: Annotated[Path, typer.Argument(help="Safetensors: a tensor (voxels x E) a subject.")],
+    embeddings: Annotated[
+        Path, typer.Argument(help="Safetensors: a tensor (voxels x E) a subject.")
+    ],
     output: Output,
     n_clusters: Annotated[int, typer.Option("--n-clusters", "-k", min=1, help="K.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of the start.")] = 0,
