@@ -19,6 +19,8 @@ sys.meta_path.insert(0, Absent())
 import brainit_clusters
 import brainit_clusters.plot
 from brainit_clusters.encoder import fraction_of_ceiling, voxel_correlation
+import brainit_clusters.analysis
+import brainit_clusters.cli
 for name in brainit_clusters.__all__:
     getattr(brainit_clusters, name)
 try:

@@ -114,10 +114,16 @@ class VoxelClusters:
         nearest = np.concatenate(best).astype(np.int64)
         return self.labels[nearest], nearest
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file."""
+    def save(self, path: str | Path, extra: Mapping[str, NDArray[Any]] | None = None) -> Path:
+        """Write one safetensors file.
+
+        Args:
+            path: The file.
+            extra: Further arrays to keep in it; `load` passes over them.
+        """
         path = Path(path)
         arrays: dict[str, NDArray[Any]] = {
+            **(extra or {}),
             "labels": self.labels,
             "subject_offsets": self.subject_offsets,
             "centres": self.centres,
