@@ -1,20 +1,21 @@
 """The Gaussian mixture, full covariances in float32, against scikit-learn's in float64.
 
 Correctness first, then iterations from the same start where responsibilities are hard and where
-they are soft, each form in a fresh process (Linux), and one line of JSON last: ``hatch run bench mixture``.
-Only where they are soft do means and likelihood move much, so equality counts there. scikit-learn's
-fit ends with one more E-step, which is timed by itself and taken off. ``--voxels 316000`` adds a
-whole fit at the size of NSD.
+they are soft, each form in a fresh process (Linux), and one line of JSON last:
+``hatch run bench mixture``. Where they are soft all components share all samples and means move, so
+equality counts there. scikit-learn's fit ends with one more E-step, which is timed by itself and
+taken off. ``--voxels 316000`` adds a whole fit at the size of NSD.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,9 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {}
     for regime in REGIMES:
         for form in FORMS:
-            with multiprocessing.get_context("spawn").Pool(1) as fresh:
+            with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
                 task = (form, (regime, sizes, chosen.seed), chosen.iterations, chosen.threads)
-                found[f"{regime}, {form}"] = fresh.apply(fit, task)
+                found[f"{regime}, {form}"] = fresh.submit(fit, *task).result()
         ours, truth = found[f"{regime}, ours"], found[f"{regime}, sklearn"]
         errors[f"this size, {regime}"] = (
             likelihood_error(ours["bounds"], truth["bounds"]),
