@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from safetensors import SafetensorError
 
-from brainit_clusters.clusters import VoxelClusters, _hash, fit_clusters, unit
+from brainit_clusters.clusters import VoxelClusters, fit_clusters, hash_of, unit
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.embeddings import load_embeddings
 
@@ -94,7 +94,7 @@ def transfer(
         subject_offsets=np.cumsum([0, *map(len, fresh.values())]).astype(np.int64),
         subjects=tuple(fresh),
         centres=fitted.centres,
-        embedding_hash=_hash(unit(points)),
+        embedding_hash=hash_of(unit(points)),
     )
     moved.save(output, {"nearest": nearest})
     typer.echo(f"{output}: {len(labels)} voxels in {len(np.unique(labels))} clusters")

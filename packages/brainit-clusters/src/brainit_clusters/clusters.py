@@ -106,7 +106,7 @@ class VoxelClusters:
             reference = unit(np.concatenate(parts))
         else:
             reference = unit(reference_embeddings)
-        if _hash(reference) != self.embedding_hash:
+        if hash_of(reference) != self.embedding_hash:
             raise ValueError("reference_embeddings are not those that the clusters were fitted on")
         new = unit(new_embeddings)
         starts = range(0, len(new), _BLOCK)
@@ -190,7 +190,7 @@ def fit_clusters(
         subject_offsets=np.cumsum([0, *map(len, parts.values())]).astype(np.int64),
         subjects=tuple(parts),
         centres=mixture.means_.astype(np.float32),
-        embedding_hash=_hash(points),
+        embedding_hash=hash_of(points),
     )
 
 
@@ -236,5 +236,6 @@ def unit(embeddings: ArrayLike, name: str = "embeddings") -> NDArray[np.float32]
     return scaled
 
 
-def _hash(points: NDArray[np.float32]) -> str:
+def hash_of(points: NDArray[np.float32]) -> str:
+    """SHA-256 of unit-length embeddings [N, E], as kept in `VoxelClusters.embedding_hash`."""
     return hashlib.sha256(np.ascontiguousarray(points).tobytes()).hexdigest()

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans
 
 from brainit_clusters.analysis._labels import Labels, by_subject, n_labels
-from brainit_clusters.clusters import VoxelClusters, _hash, unit
+from brainit_clusters.clusters import VoxelClusters, hash_of, unit
 from brainit_clusters.data.dataset import SubjectData
 
 
@@ -34,7 +34,7 @@ def kmeans_clusters(
         subject_offsets=np.cumsum([0, *map(len, parts.values())]).astype(np.int64),
         subjects=tuple(parts),
         centres=centres.astype(np.float32),
-        embedding_hash=_hash(np.concatenate(list(parts.values()))),
+        embedding_hash=hash_of(np.concatenate(list(parts.values()))),
     )
 
 
