@@ -19,10 +19,9 @@ def info_nce(predicted: Tensor, target: Tensor, first: int) -> tuple[Tensor, Ten
         positives = (predicted * target[first : first + len(predicted)]).sum(1)
         rows = predicted.new_full((len(predicted),), -torch.inf)
         columns = predicted.new_full((len(target),), -torch.inf)
-        memory = predicted.new_empty(TILE**2)
         for part, row in _tiles([predicted, rows]):
             for other, column in _tiles([target, columns]):
-                along_row, along_column = _tile_log_sum_exps(_product(part, other, memory))
+                along_row, along_column = _tile_log_sum_exps(part @ other.T)
                 torch.logaddexp(row, along_row, out=row)
                 torch.logaddexp(column, along_column, out=column)
         return positives, rows, columns
@@ -57,44 +56,25 @@ def info_nce_backward(
         grad_target = target.new_zeros(target.shape if with_target else 0)
         if with_target:
             torch.mul(predicted, grad_positives[:, None], out=grad_target[own])
-        memory, spare = predicted.new_empty(2, TILE**2)
         by_rows = [predicted, rows[:, None], grad_rows[:, None], grad_predicted]
         by_columns = [target, columns, grad_columns, grad_target if with_target else target]
         for part, row, grad_row, grad_part in _tiles(by_rows):
             for other, column, grad_column, grad_other in _tiles(by_columns):
-                logits = _product(part, other, memory)
-                share = _tile_shares(logits, row, column, grad_row, grad_column, spare)
+                logits = part @ other.T
+                share = _tile_shares(logits, row, column, grad_row, grad_column)
                 grad_part.addmm_(share, other)
                 if with_target:
                     grad_other.addmm_(share.T, part)
         return grad_predicted, grad_target
 
 
-def _product(part: Tensor, other: Tensor, memory: Tensor) -> Tensor:
-    """Logits of a tile in memory that every tile uses: fresh pages cost as much as the product."""
-    return torch.mm(part, other.T, out=_shaped(memory, len(part), len(other)))
-
-
-def _shaped(memory: Tensor, n_rows: int, n_columns: int) -> Tensor:
-    return memory[: n_rows * n_columns].view(n_rows, n_columns)
-
-
 def _tile_shares(
-    logits: Tensor,
-    row: Tensor,
-    column: Tensor,
-    grad_row: Tensor,
-    grad_column: Tensor,
-    spare: Tensor,
+    logits: Tensor, row: Tensor, column: Tensor, grad_row: Tensor, grad_column: Tensor
 ) -> Tensor:
     """Gradients of a tile of logits; one exponential serves both softmaxes where none is tiny."""
     highest = torch.maximum(row.amax(), column.amax())
     if highest - logits.amin() <= SAFE_RANGE:
-        factors = torch.add(
-            grad_row * (highest - row).exp_(),
-            grad_column * (highest - column).exp_(),
-            out=_shaped(spare, *logits.shape),
-        )
+        factors = grad_row * (highest - row).exp_() + grad_column * (highest - column).exp_()
         return logits.sub_(highest).exp_().mul_(factors)
     # Subnormal numbers make a matrix product on a CPU some twenty times slower.
     along_column, along_row = (
