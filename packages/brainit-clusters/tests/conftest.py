@@ -6,17 +6,28 @@ from pathlib import Path
 
 import pytest
 
-# Tests are imported by path (importlib mode), so a helper beside them is too.
-_spec = importlib.util.spec_from_file_location(
-    "brainit_clusters_nsd_files", Path(__file__).with_name("nsd_files.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-nsd_files = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = nsd_files
-_spec.loader.exec_module(nsd_files)
+
+def _helper(name: str):
+    """A module beside the tests: these are imported by path (importlib mode), so it is too."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"brainit_clusters_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+nsd_files = _helper("nsd_files")
+own_data = _helper("own_data")
 
 
 @pytest.fixture
 def tree(tmp_path: Path):
     return nsd_files.write_tree(tmp_path / "nsd")
+
+
+@pytest.fixture
+def data(tmp_path: Path):
+    return own_data.trial_data(tmp_path)

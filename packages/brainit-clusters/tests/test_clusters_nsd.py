@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from brainit_clusters import BrainDataset, NSDConfig, noise_ceiling, prepare_nsd
-from brainit_clusters.data.pictures import resize
+from brainit_clusters.data.images import resize
 from brainit_clusters.data.split import split_images
 
 MASKED = np.flatnonzero(nsd.MASK == 1)

@@ -10,6 +10,7 @@ from brainit_clusters.analysis.baselines import (
 from brainit_clusters.analysis.compactness import Compactness, mesh_edges, spatial_compactness
 from brainit_clusters.analysis.composition import Composition, composition
 from brainit_clusters.analysis.enrichment import Enrichment, roi_enrichment
+from brainit_clusters.analysis.jsonable import jsonable
 from brainit_clusters.analysis.number import NumberOfClusters, choose_n_clusters
 from brainit_clusters.analysis.preference import (
     ClusterResponses,
@@ -17,7 +18,6 @@ from brainit_clusters.analysis.preference import (
     cluster_responses,
     label_preference,
 )
-from brainit_clusters.analysis.report import jsonable
 from brainit_clusters.analysis.significance import corrected, permutation_p
 from brainit_clusters.analysis.stability import (
     Stability,

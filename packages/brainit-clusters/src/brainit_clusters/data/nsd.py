@@ -18,6 +18,7 @@ from tqdm import tqdm
 from brainit_clusters._files import existing, fingerprint, sha256
 from brainit_clusters.data.average import Normalisation
 from brainit_clusters.data.dataset import SubjectData, write_dataset
+from brainit_clusters.data.images import ResizedImages
 from brainit_clusters.data.noise import noise_ceiling
 from brainit_clusters.data.nsd_design import (
     DESIGN,
@@ -35,7 +36,6 @@ from brainit_clusters.data.nsd_surface import (
     read_map,
     read_mask,
 )
-from brainit_clusters.data.pictures import ResizedImages
 from brainit_clusters.data.split import split_images
 
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")

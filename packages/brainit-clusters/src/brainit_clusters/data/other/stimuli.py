@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brainit_clusters._files import existing
+from brainit_clusters.data.images import ResizedImages, resize
 from brainit_clusters.data.other.arrays import open_array
-from brainit_clusters.data.pictures import ResizedImages, resize
 
 _MODES = ("RGB", "RGBA", "L", "P", "CMYK")
 
