@@ -8,7 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from brainit import pipeline
@@ -139,3 +141,12 @@ def test_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     result = CliRunner().invoke(app, ["demo", "--run", str(tmp_path)])
     assert result.exit_code == 1
     assert "disk full while writing dataset.h5" in result.stderr
+
+
+def test_replaced_files_have_the_mode_of_other_new_files(tmp_path: Path) -> None:
+    """safetensors makes its files for their owner alone; a lab shares a run folder."""
+    (tmp_path / "ordinary").touch()
+    with replacing(tmp_path / "tokens.safetensors") as temporary:
+        save_file({"mean": torch.zeros(2)}, temporary)
+    mode = (tmp_path / "tokens.safetensors").stat().st_mode
+    assert mode == (tmp_path / "ordinary").stat().st_mode

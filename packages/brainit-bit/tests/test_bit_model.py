@@ -209,6 +209,9 @@ def test_save_and_load(tmp_path: Path) -> None:
         "config.json",
         "model.safetensors",
     ]
+    (tmp_path / "ordinary").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert modes == {(tmp_path / "ordinary").stat().st_mode}
     loaded = BrainInteractionTransformer.from_pretrained(tmp_path / "model")
     assert loaded.config == CONFIG
     assert loaded.subjects == ["subj01", "subj02"]

@@ -77,6 +77,11 @@ def test_fit_is_fit_clusters(files):
     assert found.embedding_hash == truth.embedding_hash
 
 
+def test_outputs_have_the_mode_of_other_new_files(files):
+    (files[0] / "ordinary").touch()
+    assert (files[0] / "clusters").stat().st_mode == (files[0] / "ordinary").stat().st_mode
+
+
 def test_transfer_is_assign(files):
     folder, points, _ = files
     inputs = (folder / "clusters", folder / "old.safetensors", folder / "new.safetensors")
@@ -148,7 +153,8 @@ def test_failure_writes_nothing(files):
         ({"a": np.zeros((), np.float32)}, "expected floats [n_voxels, E]"),
         ({"a": np.zeros((0, 2), np.float32)}, "expected floats [n_voxels, E]"),
         ({"a": np.ones((3, 2), np.float32), "b": np.ones((3, 4), np.float32)}, "others 2"),
-        ({"a": np.zeros((3, 2), np.float32)}, "a: an embedding is zero or not finite"),
+        ({"a": np.zeros((3, 2), np.float32)}, "bad: a: 3 of 3 voxels have an embedding that is"),
+        ({"a": np.float32([[1, 2], [np.nan, 1], [0, np.inf]])}, "bad: a: 2 of 3 voxels have"),
     ],
 )
 def test_bad_embeddings_are_one_line(tmp_path, tensors, message):

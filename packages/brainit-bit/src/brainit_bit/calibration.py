@@ -18,6 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from brainit_bit.checkpoint import write_whole
+
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties that are tried, relative to the mean variance of the predictions."""
 
@@ -165,9 +167,7 @@ class LevelCalibration:
         if any(value is None for value in tensors.values()):
             raise ValueError(UNFITTED)
         tensors["level_sizes"] = torch.tensor(self.level_sizes)
-        temporary = path.with_name(f".{path.name}.tmp")
-        save_file(tensors, temporary)
-        temporary.replace(path)
+        write_whole(path, lambda temporary: save_file(tensors, temporary))
 
     @classmethod
     def load(cls, path: Path) -> LevelCalibration:

@@ -28,15 +28,19 @@ def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    _replace(folder / WEIGHTS_NAME, lambda path: save_file(state, path))
+    write_whole(folder / WEIGHTS_NAME, lambda path: save_file(state, path))
     text = json.dumps(config, indent=2) + "\n"
-    _replace(folder / CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(folder / CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file that then takes the place of `path`, or leave no trace."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # safetensors leaves its files to their owner alone
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -22,8 +22,8 @@ def load_embeddings(path: str | Path) -> dict[str, NDArray[np.float32]]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is another kind of file, or a tensor is not [N_s >= 1, E] of floats, or
-            the subjects' widths differ.
+        ValueError: if it is another kind of file, or a tensor is not [N_s >= 1, E] of floats,
+            the subjects' widths differ, or an embedding is zero or not finite.
     """
     path = existing(Path(path), "voxel embeddings (safetensors, one tensor a subject)")
     embeddings = {}
@@ -44,5 +44,11 @@ def load_embeddings(path: str | Path) -> dict[str, NDArray[np.float32]]:
         if values.shape[1:] != width:
             raise ValueError(
                 f"{path}: {name} has {values.shape[1]} values a voxel, others {width[0]}"
+            )
+        lengths = np.linalg.norm(values.astype(np.float64), axis=1)
+        if n_wrong := int((~(np.isfinite(lengths) & (lengths > 0))).sum()):
+            raise ValueError(
+                f"{path}: {name}: {n_wrong} of {len(values)} voxels have an embedding that is "
+                "zero or not finite"
             )
     return {name: values.astype(np.float32) for name, values in embeddings.items()}
