@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -166,3 +167,49 @@ def test_cosine_ends_at_zero_and_names_are_checked() -> None:
         train(ToyTask(), replace(CONFIG, precision="fp16"), Path("unused"), seed=0)
     with pytest.raises(ValueError, match="optimiser must be"):
         train(ToyTask(), replace(CONFIG, optimiser="sgd"), Path("unused"), seed=0)
+
+
+class LeavingTask(ToyTask):
+    """Casts one weight twice a batch; between both, the other batch's thread leaves autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(64, 64, bias=False)
+        self.x = torch.randn(32, 64)
+        self.left = Event()
+
+    def epoch(self, number: int) -> Sequence[int]:
+        return [0, 1]
+
+    def loss(self, batch: int) -> Tensor:
+        once = self.module(self.x[batch::2])
+        if batch == 0:
+            assert self.left.wait(60)
+        loss = self.module(once).float().square().mean()
+        # Gradients are taken outside autocast.
+        loss.register_hook(lambda _: self.left.set())
+        return loss
+
+    def validate(self) -> dict[str, float]:
+        return {"score": 0.0}
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Operators split work by the number of threads, and the engine's own threads have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_threads_do_not_change_each_others_rounding(tmp_path: Path) -> None:
+    """As if the batches had come one after the other, bit for bit, in bfloat16."""
+    config = replace(CONFIG, accumulate=2, epochs=1, warmup_epochs=0, precision="bf16")
+    together, apart = LeavingTask(), LeavingTask()
+    train(together, config, tmp_path / "together", seed=1)
+    apart.left.set()
+    apart.module.add_module("unused", nn.Dropout())  # with dropout there are no threads
+    train(apart, config, tmp_path / "apart", seed=1)
+    assert torch.equal(together.module.weight, apart.module.weight)

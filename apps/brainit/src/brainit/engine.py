@@ -123,12 +123,14 @@ def _run_epoch(
     label = f"{task.name} {epoch + 1}/{schedule.config.epochs}"
     size = schedule.config.accumulate
     steps = [batches[first : first + size] for first in range(0, len(batches), size)]
-    with _workers(accelerator.device, task.module, size) as pool:
+    device = accelerator.device
+    # What it sets holds for all threads, so no thread may set it for itself.
+    with _attention(device), _workers(device, task.module, size) as pool:
         for step, part in enumerate(_progress(steps, label)):
             factor = schedule.factor(epoch + step / len(steps))
             for group in optimiser.param_groups:
                 group["lr"] = schedule.config.learning_rate * factor
-            loss = _gradients(task, part, schedule.config.precision, accelerator.device, pool)
+            loss = _gradients(task, part, schedule.config.precision, pool)
             if not math.isfinite(loss):
                 raise TrainingStopped(
                     f"{task.name}: loss is {loss} in epoch {epoch + 1}, step {step + 1}"
@@ -153,14 +155,12 @@ def _workers(
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _gradients(
-    task: Task, batches: Sequence[Any], precision: str, device: torch.device, pool: Executor | None
-) -> float:
+def _gradients(task: Task, batches: Sequence[Any], precision: str, pool: Executor | None) -> float:
     """Leave the mean gradient of some batches in the parameters; give their mean loss."""
     parameters = [p for p in task.module.parameters() if p.requires_grad]
 
     def run(batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
-        with autocast(precision), _attention(device):
+        with autocast(precision):
             loss = task.loss(batch)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         return float(loss.detach()), gradients

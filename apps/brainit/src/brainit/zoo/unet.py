@@ -109,8 +109,8 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (BATCH // SHARDS,), generator=generator)
         seen = decoded.draw(tokens[rows].float(), generator)
-        # Of torch's attentions on a CPU the plain one has by far the fastest backward in bfloat16.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        # The shards' threads would empty each other's cache of cast weights.
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             loss = denoising_loss(
                 unet,
                 latents[rows].float(),
@@ -131,7 +131,9 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
 
     plan = Plan(steps, rate=8e-4, warmup=200, seed=seed, ema=0.999, shards=SHARDS)
     trainer = Trainer(unet, loss_of, plan, work)
-    trainer.fit(resume, show)
+    # Of torch's attentions on a CPU the plain one has by far the fastest backward in bfloat16.
+    with sdpa_kernel(SDPBackend.MATH):
+        trainer.fit(resume, show)
     final = build()
     final.load_state_dict(trainer.averaged())
     scheduler: Any = euler_scheduler(PREDICTION)  # what it can do is added at run time

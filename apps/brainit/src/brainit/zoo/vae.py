@@ -91,7 +91,7 @@ def train(output: Path, seed: int = 0, steps: int = STEPS, resume: bool = True) 
         rows = torch.randint(len(table), (BATCH // SHARDS,), generator=generator)
         images = augmented(table.batch(rows.numpy()), generator)
         images = images.to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # see the UNet's
             posterior = model.encode(images * 2 - 1).latent_dist
             answer = model.decode(posterior.sample(generator)).sample / 2 + 0.5
             features = perceptual(answer, images)
