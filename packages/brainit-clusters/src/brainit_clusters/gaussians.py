@@ -79,13 +79,14 @@ class Gaussians:
             ValueError: if a precision is not positive definite.
         """
         try:
-            if (self.kind != "full" and (precisions <= 0).any()) or (
-                self.kind == "full" and not np.allclose(precisions, precisions.swapaxes(1, 2))
-            ):
+            if self.kind == "full":
+                for factor, precision in zip(self.factors, precisions, strict=True):
+                    if not np.allclose(precision, precision.T):
+                        raise LinAlgError
+                    # Reversed, a lower triangular factor becomes an upper one.
+                    factor[:] = np.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
+            elif (precisions <= 0).any():
                 raise LinAlgError
-            if self.kind == "full":  # reversed, a lower triangular factor becomes an upper one
-                reverse = (slice(None), slice(None, None, -1), slice(None, None, -1))
-                self.factors[:] = np.linalg.cholesky(precisions[reverse])[reverse]
             else:
                 self.factors = np.sqrt(precisions)
         except LinAlgError as error:

@@ -202,7 +202,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         value = getattr(self, name)
         if value is None:
             return None
-        array = np.array(value, np.float64)
+        array = np.asarray(value, np.float64)
         if array.shape != shape or not np.isfinite(array).all():
             raise ValueError(f"{name} has shape {array.shape}; expected {shape}, all finite")
         return array
