@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from brainit_dip import InversionConfig, SkipConfig, SkipNetwork, VGGFeatures, invert
@@ -95,9 +96,19 @@ def test_true_features_lead_to_the_image(vgg: VGGFeatures, images: Tensor) -> No
     found, true = result.images.flatten(1), images.flatten(1)
     correlation = torch.corrcoef(torch.cat([found, true]))[:3, 3:]
     assert (correlation.argmax(1) == torch.arange(3)).all()
-    # Seen, not derived: nine seeds, each on one thread and on two, gave 0.34 to 0.78 an image and
-    # 0.58 to 0.72 as a mean of three. Rounding sends single images elsewhere, so the mean is held.
-    assert correlation.diagonal().mean() > 0.4
+    # The images are made of 4x4 values. An answer whose features are nearer than those of the
+    # image's own 3x3 thumbnail has found detail that no colour layout explains.
+    thumbnails = F.interpolate(F.adaptive_avg_pool2d(images, 3), size=32, mode="bilinear")
+    assert (
+        _feature_error(vgg, result.images, images) < _feature_error(vgg, thumbnails, images)
+    ).all()
+
+
+def _feature_error(vgg: VGGFeatures, found: Tensor, true: Tensor) -> Tensor:
+    """Mean over the levels of each image's mean squared error, [n]."""
+    with torch.no_grad():
+        pairs = zip(vgg(found), vgg(true), strict=True)
+        return torch.stack([(a - b).square().flatten(1).mean(1) for a, b in pairs]).mean(0)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
