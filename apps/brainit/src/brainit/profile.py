@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
@@ -62,16 +62,16 @@ class Training:
     epochs without progress ("plateau") or along a half cosine ("cosine").
     """
 
-    optimiser: str
+    optimiser: Literal["adamw", "adam_amsgrad"]
     learning_rate: float
     weight_decay: float
     batch_size: int
     accumulate: int
     epochs: int
     warmup_epochs: int
-    schedule: str
+    schedule: Literal["plateau", "cosine"]
     patience: int
-    precision: str
+    precision: Literal["no", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +135,10 @@ class Coarse:
     count the same, as published.
     """
 
-    preset: str
+    preset: Literal["reference", "tiny"]
     weigh_levels: bool
     steps: int
-    precision: str
+    precision: Literal["float32", "bfloat16"]
     batch_size: int
 
 
@@ -158,7 +158,7 @@ class Image:
     refine_steps: int
     refine_last_steps: int
     batch_size: int
-    precision: str
+    precision: Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +286,11 @@ def _convert(hint: Any, value: Any, source: str, where: str) -> Any:
         hint = options[0]
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, source, where + ".")  # type: ignore[arg-type]
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            choices = ", ".join(map(repr, get_args(hint)))
+            raise ProfileError(f"{source}: {where} must be one of {choices}, got {value!r}")
+        return value
     if get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise ProfileError(f"{source}: {where} must be a list, got {value!r}")

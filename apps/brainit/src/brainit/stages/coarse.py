@@ -29,7 +29,7 @@ def inversion_config(
     return replace(
         PRESETS[settings.preset](),
         steps=settings.steps,
-        precision=settings.precision,  # type: ignore[arg-type] # "float32" or "bfloat16"
+        precision=settings.precision,
         batch_size=settings.batch_size,
         level_weights=level_weights,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
 from brainit.stages import encoder as encoder_stage
-from brainit_bit import BITConfig, BrainInteractionTransformer, grid_queries
+from brainit_bit import BITConfig, BrainInteractionTransformer, draw_voxels, grid_queries
 from brainit_clusters.clusters import VoxelClusters
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.predict import ExternalResponses
@@ -127,6 +127,35 @@ class Samples:
         real_image = self.image_of[name][np.where(is_real, samples, 0)]
         images = np.where(is_real, real_image, self.n_real - 1 - samples)
         return Batch(name, torch.from_numpy(activations), torch.from_numpy(images), draw.seed)
+
+
+class DecodingTask:
+    """What both branches' trainings share: their samples and the voxels that a batch draws.
+
+    Args:
+        model: What is trained.
+        samples: Real and external samples.
+        settings: The branch's part of the profile.
+    """
+
+    def __init__(
+        self, model: BrainInteractionTransformer, samples: Samples, settings: Decoder
+    ) -> None:
+        self.module = model
+        self.samples = samples
+        self.settings = settings
+
+    def epoch(self, number: int) -> Sequence[Draw]:
+        """Real and external samples, shuffled."""
+        settings = self.settings
+        return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
+
+    def draw_voxels(self, batch: Batch) -> tuple[Tensor, torch.Generator]:
+        """How often each voxel is drawn, [B, N_s], and the generator for what else is random."""
+        generator = torch.Generator().manual_seed(batch.seed)
+        n, n_voxels = batch.activations.shape
+        n_drawn = min(self.settings.voxels_drawn, n_voxels)
+        return draw_voxels(n_voxels, n_drawn, n, generator), generator
 
 
 def build(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from brainit_bit import (
     LevelCalibration,
     LevelWhitening,
     draw_queries,
-    draw_voxels,
     multi_scale_info_nce,
 )
 from brainit_dip.vgg import VGGFeatures, load_vgg
@@ -56,7 +54,7 @@ def layout_of(vgg: VGGFeatures) -> VGGTokens:
     return VGGTokens(vgg.widths, vgg.image_size)
 
 
-class LowLevelTask:
+class LowLevelTask(decoding.DecodingTask):
     """Responses to a random draw of the image's VGG tokens."""
 
     name = "low_level"
@@ -68,9 +66,8 @@ class LowLevelTask:
         vgg: VGGFeatures,
         settings: LowLevel,
     ) -> None:
-        self.module = model
-        self.samples = samples
-        self.settings = settings
+        super().__init__(model, samples, settings)
+        self.queries = settings.queries
         self.vgg = vgg
         self.layout = layout_of(vgg)
         values = sum(prod(shape) for shape in vgg.map_shapes())
@@ -78,27 +75,18 @@ class LowLevelTask:
         self.kept = self._all_features(values) if small else None
         self.whitening = self._whitening() if settings.whiten else None
 
-    def epoch(self, number: int) -> Sequence[decoding.Draw]:
-        """Real and external samples, shuffled."""
-        settings = self.settings
-        return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
-
     def loss(self, draw: decoding.Draw) -> Tensor:
         """Symmetric InfoNCE over the drawn tokens of the whole batch, mean over levels."""
         batch = self.samples.load(draw)
-        generator = torch.Generator().manual_seed(batch.seed)
-        n, n_voxels = batch.activations.shape
-        multiplicity = draw_voxels(
-            n_voxels, min(self.settings.voxels_drawn, n_voxels), n, generator
-        )
-        queries, levels = draw_queries(self.layout.level_sizes, self.settings.queries, generator)
+        multiplicity, generator = self.draw_voxels(batch)
+        queries, levels = draw_queries(self.layout.level_sizes, self.queries, generator)
         predicted = self.module(batch.activations, batch.subject, multiplicity, queries).features
         return self._contrast(predicted, batch, queries, levels)
 
     def validate(self) -> dict[str, float]:
         """Negative loss on held-out images, with one fixed draw of tokens."""
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
-        queries, levels = draw_queries(self.layout.level_sizes, self.settings.queries, generator)
+        queries, levels = draw_queries(self.layout.level_sizes, self.queries, generator)
         losses = []
         for batch in self.samples.held_out("val"):
             predicted = self.module(batch.activations, batch.subject, queries=queries).features

@@ -7,7 +7,6 @@ spend itself on the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from brainit.profile import Decoder
 from brainit.run_folder import RunFolder, replacing
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
-from brainit_bit import BrainInteractionTransformer, draw_voxels
+from brainit_bit import BrainInteractionTransformer
 from brainit_diffusion.clip_tokens import ClipTokens
 
 
@@ -66,7 +65,7 @@ def load_clip(run: RunFolder) -> ClipTokens:
     return ClipTokens.load(resolve(models.clip), models.clip_pretrained or None)
 
 
-class SemanticTask:
+class SemanticTask(decoding.DecodingTask):
     """Responses to all patch tokens of the image that evoked them."""
 
     name = "semantic"
@@ -78,25 +77,14 @@ class SemanticTask:
         tokens: Tensor,
         settings: Decoder,
     ) -> None:
-        self.module = model
-        self.samples = samples
+        super().__init__(model, samples, settings)
         self.tokens = tokens
         self.mean, self.std = token_moments(tokens, samples.trained_images())
-        self.settings = settings
-
-    def epoch(self, number: int) -> Sequence[decoding.Draw]:
-        """Real and external samples, shuffled."""
-        settings = self.settings
-        return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
 
     def loss(self, draw: decoding.Draw) -> Tensor:
         """Mean squared error over tokens, from a random draw of voxels."""
         batch = self.samples.load(draw)
-        generator = torch.Generator().manual_seed(batch.seed)
-        n, n_voxels = batch.activations.shape
-        multiplicity = draw_voxels(
-            n_voxels, min(self.settings.voxels_drawn, n_voxels), n, generator
-        )
+        multiplicity, _ = self.draw_voxels(batch)
         predicted = self.module(batch.activations, batch.subject, multiplicity).features
         return functional.mse_loss(predicted.float(), self._standardised(batch))
 
