@@ -57,6 +57,26 @@ def test_vgg16_gives_torchvisions_activations_at_published_taps_and_sizes(
 
 
 @torch.no_grad()
+def test_a_thumbnail_is_one_more_map_and_changes_no_other(
+    tmp_path: Path, trainable_vgg: VGGFeatures, images: Tensor
+) -> None:
+    folder = write(tmp_path, trainable_vgg)
+    plain, more = load_vgg(folder), load_vgg(folder, thumbnail=8)
+    *maps, thumbnail = more(images)
+    assert all(torch.equal(a, b) for a, b in zip(plain(images), maps, strict=True))
+    # Each pixel is the mean of 4x4 of the 32x32.
+    expected = images.unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5))
+    torch.testing.assert_close(thumbnail, expected)
+    assert [tuple(x.shape[1:]) for x in (*maps, thumbnail)] == more.map_shapes()
+
+
+@pytest.mark.parametrize("thumbnail", [-1, 33])
+def test_a_thumbnail_has_a_side_within_the_image(thumbnail: int) -> None:
+    with pytest.raises(ValueError, match="thumbnail: expected a side of 0 to 32"):
+        VGGFeatures([[4], [4]], 32, thumbnail=thumbnail)
+
+
+@torch.no_grad()
 def test_freezing_changes_no_map(trainable_vgg: VGGFeatures, images: Tensor) -> None:
     vgg = trainable_vgg.double()
     before = vgg(images.double())

@@ -37,7 +37,7 @@ def test_tiny_sizes() -> None:
 
 
 def test_matches_a_plain_loop() -> None:
-    tokens = VGGTokens([2, 3, 7], 8)  # 8, 12 and 7 values, filled to 12
+    tokens = VGGTokens([2, 3, 7], 8, thumbnail=4)  # 8, 12, 7 and 12 values, filled to 12
     maps = random_maps(tokens, 2)
     rows = []
     for y in range(0, 8, 2):
@@ -45,6 +45,7 @@ def test_matches_a_plain_loop() -> None:
     for y in range(3):
         rows += [maps[1][:, :, y : y + 2, x : x + 2] for x in range(3)]
     rows += [maps[2][:, :, y : y + 1, x : x + 1] for y in range(2) for x in range(2)]
+    rows += [maps[3][:, :, y : y + 2, x : x + 2] for y in (0, 2) for x in (0, 2)]
     expected = [torch.cat([r.flatten(1)] * 2, dim=1)[:, :12] for r in rows]
     assert torch.equal(tokens.pack(maps), torch.stack(expected, dim=1))
 
@@ -53,10 +54,11 @@ def test_matches_a_plain_loop() -> None:
 @given(
     channels=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     half=st.integers(8, 20),
+    thumbnail=st.integers(0, 4),
     batch=st.integers(1, 3),
 )
-def test_inverse_for_any_shape(channels: list[int], half: int, batch: int) -> None:
-    tokens = VGGTokens(channels, 2 * half)
+def test_inverse_for_any_shape(channels: list[int], half: int, thumbnail: int, batch: int) -> None:
+    tokens = VGGTokens(channels, 2 * half, 2 * thumbnail)
     maps = random_maps(tokens, batch, torch.float64)
     packed = tokens.pack(maps)
     assert packed.shape == (batch, tokens.n_tokens, tokens.token_dim)
@@ -101,6 +103,12 @@ def test_gradients() -> None:
 def test_sizes_that_do_not_fit_are_refused(channels: list[int], size: int) -> None:
     with pytest.raises(ValueError, match=r"image_size|channels"):
         VGGTokens(channels, size)
+
+
+@pytest.mark.parametrize("thumbnail", [-2, 3])
+def test_a_thumbnail_that_cannot_be_cut_is_refused(thumbnail: int) -> None:
+    with pytest.raises(ValueError, match=f"thumbnail {thumbnail}: expected an even side"):
+        VGGTokens([4, 4], 8, thumbnail)
 
 
 def test_wrong_input_is_refused() -> None:

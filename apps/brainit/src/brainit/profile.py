@@ -119,10 +119,13 @@ class Decoder:
 class LowLevel(Decoder):
     """The low-level one.
 
-    `queries` are drawn per level in each step. With `whiten`, predictions are contrasted with
-    whitened features; without, with the features as they are, as published.
+    `thumbnail` is the side in pixels of a copy of the image that is decoded as one more level, the
+    last; with 0 there is none, as published. `queries` are drawn per level in each step. With
+    `whiten`, predictions are contrasted with whitened features; without, with the features as they
+    are, as published.
     """
 
+    thumbnail: int
     queries: tuple[int, ...]
     whiten: bool
 
@@ -132,11 +135,13 @@ class Coarse:
     """Deep Image Prior inversion of predicted VGG features: a preset, its steps and precision.
 
     With `weigh_levels` a level counts for what calibration found it to know; without, all levels
-    count the same, as published.
+    count the same, as published. `thumbnail_weight` is a factor on the weight of the thumbnail,
+    whose few tokens hold most of what is known of colours.
     """
 
     preset: Literal["reference", "tiny"]
     weigh_levels: bool
+    thumbnail_weight: float
     steps: int
     precision: Literal["float32", "bfloat16"]
     batch_size: int

@@ -24,9 +24,13 @@ class VGGFeatures(nn.Module):
     and 42 of torchvision), the targets of the low-level branch of Brain-IT (arXiv 2510.25976).
     Parameters are named as torchvision's, `features.N.weight`.
 
+    Beyond the paper, a thumbnail of the image may be one more map, the last: colours and their
+    layout, which features past a ReLU hold only in part.
+
     Attributes:
-        widths: Channels of each map.
+        widths: Channels of each stage's map.
         image_size: Side in pixels to which every image is resized.
+        thumbnail: Side in pixels of the thumbnail; 0 is none.
     """
 
     mean: Tensor
@@ -38,6 +42,7 @@ class VGGFeatures(nn.Module):
         image_size: int,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        thumbnail: int = 0,
     ) -> None:
         """Build with random weights.
 
@@ -47,14 +52,17 @@ class VGGFeatures(nn.Module):
             image_size: Side of the images that the network sees, in pixels.
             mean: Mean per colour channel, for images in [0, 1].
             std: Standard deviation per colour channel.
+            thumbnail: Side of the thumbnail, 0 for none.
         """
         super().__init__()
         if not channels or not all(channels):
             raise ValueError(f"channels: expected stages of one or more widths, got {channels}")
         if image_size < 2 ** (len(channels) - 1):
             raise ValueError(f"image_size {image_size} is too small for {len(channels)} stages")
+        if not 0 <= thumbnail <= image_size:
+            raise ValueError(f"thumbnail: expected a side of 0 to {image_size}, got {thumbnail}")
         self.widths = tuple(stage[-1] for stage in channels)
-        self.image_size = image_size
+        self.image_size, self.thumbnail = image_size, thumbnail
         self.features, self._taps = _stages(channels)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -62,7 +70,8 @@ class VGGFeatures(nn.Module):
     def map_shapes(self) -> list[tuple[int, int, int]]:
         """(channels, height, width) of each map."""
         sides = [self.image_size >> level for level in range(len(self.widths))]
-        return [(width, side, side) for width, side in zip(self.widths, sides, strict=True)]
+        shapes = [(width, side, side) for width, side in zip(self.widths, sides, strict=True)]
+        return [*shapes, (3, self.thumbnail, self.thumbnail)] if self.thumbnail else shapes
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of images.
@@ -72,7 +81,8 @@ class VGGFeatures(nn.Module):
                 `image_size` square.
 
         Returns:
-            One map [B, C, side, side] per stage, sides halved (rounded down) from stage to stage.
+            One map [B, C, side, side] per stage, sides halved (rounded down) from stage to stage;
+            then the thumbnail, if there is one, [B, 3, side, side] in the images' own values.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images: expected [B, 3, H, W], got {list(images.shape)}")
@@ -84,6 +94,8 @@ class VGGFeatures(nn.Module):
             x = layer(x)
             if index in self._taps:
                 maps.append(x)
+        if self.thumbnail:
+            maps.append(F.adaptive_avg_pool2d(images, self.thumbnail))
         return maps
 
     def freeze(self) -> VGGFeatures:
@@ -102,13 +114,14 @@ class VGGFeatures(nn.Module):
         return self.requires_grad_(False)
 
 
-def load_vgg(source: str | Path) -> VGGFeatures:
+def load_vgg(source: str | Path, thumbnail: int = 0) -> VGGFeatures:
     """Load a VGG as a frozen float32 readout.
 
     Args:
         source: A torchvision name such as "vgg16_bn" (official ImageNet weights, 112 px as in
             Brain-IT), or a folder with `config.json` ("channels", "image_size", "mean", "std") and
             `model.safetensors` (torchvision names; tensors outside `features.` are not read).
+        thumbnail: Side of the thumbnail that is the last map, 0 for none.
 
     Returns:
         The network in evaluation mode, batch normalisation folded in.
@@ -120,7 +133,7 @@ def load_vgg(source: str | Path) -> VGGFeatures:
     name = str(source)
     if name in ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"):
         features = get_model(name, weights="DEFAULT").features
-        model = VGGFeatures(_channels(features), image_size=112)
+        model = VGGFeatures(_channels(features), image_size=112, thumbnail=thumbnail)
         model.features.load_state_dict(features.state_dict())
         return model.freeze()
     folder = Path(source)
@@ -129,9 +142,10 @@ def load_vgg(source: str | Path) -> VGGFeatures:
             raise FileNotFoundError(f"{file}: no such file; expected a VGG folder or 'vgg16_bn'")
     config = json.loads((folder / "config.json").read_text())
     try:
-        model = VGGFeatures(*(config[key] for key in ("channels", "image_size", "mean", "std")))
+        settings = {key: config[key] for key in ("channels", "image_size", "mean", "std")}
     except KeyError as error:
         raise ValueError(f"{folder / 'config.json'}: the key {error} is missing") from error
+    model = VGGFeatures(**settings, thumbnail=thumbnail)
     tensors = load_file(folder / "model.safetensors")
     try:
         model.load_state_dict({k: v for k, v in tensors.items() if k.startswith("features.")})

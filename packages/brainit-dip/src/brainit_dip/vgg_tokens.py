@@ -11,15 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PATCH = 2
+RGB = 3
 
 
 class VGGTokens:
     """Pack the feature maps of a VGG into tokens, and unpack them; an exact inverse pair.
 
     Low-level branch of Brain-IT (arXiv 2510.25976). Level 1 gives its 2x2 patches without overlap,
-    level 2 its 2x2 patches at stride 1, every further level one token per position. Tokens are as
-    wide as the widest level needs; narrower values are repeated until they fill the token.
-    Unpacking averages repeats and overlaps. Tokens are ordered by level, then row, then column.
+    level 2 its 2x2 patches at stride 1, every further level one token per position. A thumbnail,
+    the last level if there is one, is cut like level 1. Tokens are as wide as the widest level
+    needs; narrower values are repeated until they fill the token. Unpacking averages repeats and
+    overlaps. Tokens are ordered by level, then row, then column.
 
     Attributes:
         level_sizes: Number of tokens of each level; for VGG16 at 112 px
@@ -28,13 +30,14 @@ class VGGTokens:
         token_dim: Width of a token, 512 for VGG16.
     """
 
-    def __init__(self, channels: Sequence[int], image_size: int) -> None:
+    def __init__(self, channels: Sequence[int], image_size: int, thumbnail: int = 0) -> None:
         """Describe the maps of a network.
 
         Args:
             channels: Width of each level's map; [64, 128, 256, 512, 512] for VGG16.
             image_size: Side of the first map in pixels; each further map is half the one before
                 (rounded down). Even, because level 1 is cut into 2x2 patches without overlap.
+            thumbnail: Side of the thumbnail that is the last map, even; 0 for none.
 
         Raises:
             ValueError: If the sizes cannot be cut into tokens.
@@ -44,8 +47,13 @@ class VGGTokens:
         sides = [image_size >> level for level in range(len(channels))]
         if image_size % PATCH or sides[-1] < 1 or (len(sides) > 1 and sides[1] < PATCH):
             raise ValueError(f"image_size {image_size}: too small or odd for {len(sides)} levels")
-        self.map_shapes = [(c, s, s) for c, s in zip(channels, sides, strict=True)]
+        if thumbnail < 0 or thumbnail % PATCH:
+            raise ValueError(f"thumbnail {thumbnail}: expected an even side, or 0")
         self._strides = [PATCH, 1, *[0] * len(channels)][: len(channels)]
+        if thumbnail:
+            channels, sides = [*channels, RGB], [*sides, thumbnail]
+            self._strides.append(PATCH)
+        self.map_shapes = [(c, s, s) for c, s in zip(channels, sides, strict=True)]
         counts = [_side(s, stride) for s, stride in zip(sides, self._strides, strict=True)]
         self.level_sizes = [count**2 for count in counts]
         self.n_tokens = sum(self.level_sizes)

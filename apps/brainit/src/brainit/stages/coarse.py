@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from brainit.models import resolve
 from brainit.profile import Coarse
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_uint8, write_arrays
-from brainit.stages.low_level import layout_of
+from brainit.stages.low_level import layout_of, load_target
 from brainit_bit import LevelCalibration
 from brainit_dip.inversion import InversionConfig, invert
-from brainit_dip.vgg import load_vgg
 
 PRESETS = {"reference": InversionConfig.reference, "tiny": InversionConfig.tiny}
 
@@ -35,15 +33,23 @@ def inversion_config(
     )
 
 
+def level_weights(
+    settings: Coarse, calibration: LevelCalibration, thumbnail: bool
+) -> tuple[float, ...]:
+    """Weights of the levels' losses: what each knows, or the same; then the thumbnail's factor."""
+    equal = (1.0,) * len(calibration.level_sizes)
+    weights = calibration.level_weights() if settings.weigh_levels else equal
+    return (*weights[:-1], settings.thumbnail_weight * weights[-1]) if thumbnail else weights
+
+
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write coarse.h5: one image per test trial."""
     settings = run.profile.coarse
-    vgg = load_vgg(resolve(run.profile.models.vgg))
+    vgg = load_target(run.profile)
     layout = layout_of(vgg)
     model = decoding.load(run.output("low_level", "model"))
     calibration = LevelCalibration.load(run.output("low_level", "calibration"))
-    weights = calibration.level_weights() if settings.weigh_levels else None
-    config = inversion_config(settings, weights)
+    config = inversion_config(settings, level_weights(settings, calibration, vgg.thumbnail > 0))
     trials = test_set.load(run)
     work = [
         (name, start)

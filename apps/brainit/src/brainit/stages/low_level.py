@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from brainit import engine
 from brainit.models import resolve
 from brainit.precision import autocast
-from brainit.profile import LowLevel
+from brainit.profile import LowLevel, Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
@@ -36,7 +36,7 @@ KEPT_BYTES = 2 * 2**30
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write the low-level transformer and the calibration of its features."""
     profile = run.profile
-    vgg = load_vgg(resolve(profile.models.vgg))
+    vgg = load_target(profile)
     samples = decoding.Samples(run)
     layout = layout_of(vgg)
     model = decoding.build(run, profile.low_level, layout.level_sizes, layout.token_dim)
@@ -49,9 +49,14 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     return {"model": folder, "calibration": calibration}
 
 
+def load_target(profile: Profile) -> VGGFeatures:
+    """The VGG whose feature maps, and thumbnail if any, the low-level branch decodes."""
+    return load_vgg(resolve(profile.models.vgg), profile.low_level.thumbnail)
+
+
 def layout_of(vgg: VGGFeatures) -> VGGTokens:
     """How the feature maps of a VGG are laid out as tokens."""
-    return VGGTokens(vgg.widths, vgg.image_size)
+    return VGGTokens(vgg.widths, vgg.image_size, vgg.thumbnail)
 
 
 class LowLevelTask(decoding.DecodingTask):
