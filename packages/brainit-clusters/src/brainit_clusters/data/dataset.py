@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainit_clusters._files import existing, replacing
+from brainit_clusters.data.rows import row_blocks
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -34,14 +35,16 @@ class ImageArray(Protocol):
 class SubjectData:
     """One subject: responses of its voxels to its images, and where these voxels lie.
 
-    A voxel here is a vertex of the cortical mesh; its column never changes place.
+    A voxel here is a vertex of the cortical mesh or a cell of a volume; its column never changes
+    place. A row is an image (mean over its repeats) or, with `trial`, a single trial.
 
     Attributes:
         name: "subj01" and so on.
-        betas: float32 [n_images, n_voxels], z-scored, mean over the repeats.
-        image_id: int64 [n_images], 0-based, ascending.
-        repeats: int16 [n_images], trials averaged in each row.
-        split: str [n_images], "train", "val" or "test".
+        betas: float32 [n_rows, n_voxels], z-scored. `write_dataset` takes anything that has a
+            shape and is sliced by rows, so that they need not be in memory.
+        image_id: int64 [n_rows], 0-based; ascending without doubles unless rows are trials.
+        repeats: int16 [n_rows], trials averaged in each row.
+        split: str [n_rows], "train", "val" or "test".
         vertex: int32 [n_voxels], vertex number in its hemisphere, 0-based.
         hemisphere: uint8 [n_voxels], 0 left, 1 right, 2 neither: `vertex` is then the voxel's
             index in the flattened volume (last axis fastest) or, of an array, its column.
@@ -51,6 +54,8 @@ class SubjectData:
         roi_labels: atlas name -> label -> name.
         ijk: int32 [n_voxels, 3], 0-based place in the volume; None on a mesh.
         affine: float64 [4, 4], from `ijk` to millimetres; None where `ijk` is.
+        trial: int32 [n_rows], ascending: which of the subject's trials (0-based, of all that
+            happened) each row is; None where rows are averages.
         attributes: what else is known, such as how many vertices were dropped (JSON values).
     """
 
@@ -67,19 +72,23 @@ class SubjectData:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     ijk: NDArray[np.int32] | None = None
     affine: NDArray[np.float64] | None = None
+    trial: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        n_images, n_voxels = self.betas.shape
-        per_image = ("image_id", "repeats", "split")
+        n_rows, n_voxels = self.betas.shape
+        per_row = ("image_id", "repeats", "split")
         per_voxel = ("vertex", "hemisphere", "noise_ceiling")
-        for names, length in ((per_image, n_images), (per_voxel, n_voxels)):
+        for names, length in ((per_row, n_rows), (per_voxel, n_voxels)):
             for name in names:
                 self._check(name, getattr(self, name), length)
         for name, labels in self.roi.items():
             self._check(f"roi/{name}", labels, n_voxels)
         self._check_volume(n_voxels)
-        if np.any(np.diff(self.image_id) <= 0):
-            raise ValueError(f"{self.name}: image_id must ascend without doubles")
+        if self.trial is not None:
+            self._check("trial", self.trial, n_rows)
+        name = "image_id" if self.trial is None else "trial"
+        if np.any(np.diff(getattr(self, name)) <= 0):
+            raise ValueError(f"{self.name}: {name} must ascend without doubles")
         if unknown := set(np.unique(self.split)) - set(SPLITS):
             raise ValueError(f"{self.name}: split holds {sorted(unknown)}, expected {SPLITS}")
 
@@ -117,6 +126,7 @@ def write_dataset(
     image_id: ArrayLike,
     subjects: Iterable[SubjectData],
     attributes: Mapping[str, Any],
+    coco_id: ArrayLike | None = None,
 ) -> Path:
     """Write a dataset; the file appears under its name only when it is whole.
 
@@ -126,6 +136,7 @@ def write_dataset(
         image_id: [n] 0-based ids, ascending.
         subjects: May be a generator: each subject is written before the next one is asked for.
         attributes: JSON values kept with the file (source, betas, space, mask, ...).
+        coco_id: [n] ids of the images in COCO, where captions and categories are.
 
     Raises:
         ValueError: if shapes or ids do not fit together.
@@ -135,16 +146,20 @@ def write_dataset(
         raise ValueError(f"images have shape {images.shape}, expected ({len(ids)}, H, W, 3)")
     if np.any(np.diff(ids) <= 0):
         raise ValueError("image_id must ascend without doubles")
+    if coco_id is not None and np.shape(coco_id) != ids.shape:
+        raise ValueError(f"coco_id has shape {np.shape(coco_id)}, expected {ids.shape}")
     path = Path(path)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _write_attributes(file, {"schema_version": SCHEMA_VERSION, **attributes})
         file["image_id"] = ids
+        if coco_id is not None:
+            file["coco_id"] = np.asarray(coco_id, np.int64)
         _write_images(file, images)
         group = file.create_group("subjects")
         for subject in subjects:
             if len(missing := np.setdiff1d(subject.image_id, ids)):
                 raise ValueError(f"{subject.name}: no image with id {missing[0]}")
-            _write_subject(group.create_group(subject.name), subject)
+            write_subject(group.create_group(subject.name), subject)
     return path
 
 
@@ -160,11 +175,19 @@ def _write_images(file: h5py.File, images: ImageArray) -> None:
         store[start : start + _BLOCK] = images[slice(start, start + _BLOCK)]
 
 
-def _write_subject(group: h5py.Group, subject: SubjectData) -> None:
-    largest = float(np.abs(subject.betas).max(initial=0))
-    if not largest <= np.finfo(np.float16).max:
-        raise ValueError(f"{subject.name}: betas are not finite in float16 (largest {largest})")
-    group["betas"] = subject.betas.astype(np.float16)
+def write_subject(group: h5py.Group, subject: SubjectData) -> None:
+    """Write a subject into an empty group, betas in blocks of rows.
+
+    Raises:
+        ValueError: if betas are not finite in float16.
+    """
+    store = group.create_dataset("betas", subject.betas.shape, np.float16)
+    for rows in row_blocks(*subject.betas.shape):
+        block = subject.betas[rows]
+        largest = float(max(block.max(initial=0), -block.min(initial=0)))
+        if not largest <= np.finfo(np.float16).max:
+            raise ValueError(f"{subject.name}: betas are not finite in float16 (largest {largest})")
+        store[rows] = block.astype(np.float16)
     group["image_id"] = subject.image_id.astype(np.int64)
     group["repeats"] = subject.repeats.astype(np.int16)
     codes = [SPLITS.index(name) for name in subject.split]
@@ -176,6 +199,8 @@ def _write_subject(group: h5py.Group, subject: SubjectData) -> None:
     if subject.ijk is not None and subject.affine is not None:
         group["ijk"] = subject.ijk.astype(np.int32)
         group["affine"] = subject.affine.astype(np.float64)
+    if subject.trial is not None:
+        group["trial"] = subject.trial.astype(np.int32)
     rois = group.create_group("roi")
     for name, labels in subject.roi.items():
         rois[name] = labels.astype(np.int32)
@@ -191,6 +216,7 @@ class BrainDataset:
         attributes: Source, betas, space, mask, normalisation, test set, input hashes, ...
         subjects: Names of the subjects, sorted.
         image_ids: int64 [n], ids of all images, ascending.
+        coco_ids: int64 [n], their ids in COCO; None where they are not known.
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
@@ -199,6 +225,7 @@ class BrainDataset:
         self.attributes: dict[str, Any] = _read_attributes(file)
         self.subjects: list[str] = sorted(file["subjects"])
         self.image_ids: NDArray[np.int64] = file["image_id"][:]
+        self.coco_ids: NDArray[np.int64] | None = file["coco_id"][:] if "coco_id" in file else None
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -275,28 +302,43 @@ class BrainDataset:
         if name not in self.subjects:
             raise ValueError(f"{self.path}: no subject {name!r}, expected one of {self.subjects}")
         group = self._file["subjects"][name]
-        names = np.array(json.loads(group["split"].attrs["names"]))
-        rois = group["roi"]
-        labels = {roi: json.loads(rois[roi].attrs["labels"]) for roi in rois}
-        return SubjectData(
-            name=name,
-            betas=group["betas"][:].astype(np.float32),
-            image_id=group["image_id"][:],
-            repeats=group["repeats"][:],
-            split=names[group["split"][:]],
-            vertex=group["vertex"][:],
-            hemisphere=group["hemisphere"][:],
-            noise_ceiling=group["noise_ceiling"][:],
-            roi={roi: rois[roi][:] for roi in rois},
-            roi_labels={
-                roi: {int(key): value for key, value in table.items()}
-                for roi, table in labels.items()
-            },
-            attributes=_read_attributes(group),
-            # Absent from meshes, and from files written before volumes could be stored.
-            ijk=group["ijk"][:] if "ijk" in group else None,
-            affine=group["affine"][:] if "affine" in group else None,
-        )
+        return read_subject(group, name, group["betas"][:].astype(np.float32))
+
+
+def read_subject(group: h5py.Group, name: str, betas: Any) -> SubjectData:
+    """A subject that `write_subject` wrote.
+
+    Args:
+        group: Where it was written.
+        name: The subject's name.
+        betas: Its betas, in memory or `group["betas"]` itself.
+    """
+    names = np.array(json.loads(group["split"].attrs["names"]))
+    rois = group["roi"]
+    labels = {roi: json.loads(rois[roi].attrs["labels"]) for roi in rois}
+
+    def values(field: str) -> Any:
+        # Absent where it does not apply, and from files written before it could be stored.
+        return group[field][:] if field in group else None
+
+    return SubjectData(
+        name=name,
+        betas=betas,
+        image_id=group["image_id"][:],
+        repeats=group["repeats"][:],
+        split=names[group["split"][:]],
+        vertex=group["vertex"][:],
+        hemisphere=group["hemisphere"][:],
+        noise_ceiling=group["noise_ceiling"][:],
+        roi={roi: rois[roi][:] for roi in rois},
+        roi_labels={
+            roi: {int(key): value for key, value in table.items()} for roi, table in labels.items()
+        },
+        attributes=_read_attributes(group),
+        ijk=values("ijk"),
+        affine=values("affine"),
+        trial=values("trial"),
+    )
 
 
 def _read_attributes(node: h5py.Group) -> dict[str, Any]:

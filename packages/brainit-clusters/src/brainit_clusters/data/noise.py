@@ -46,23 +46,22 @@ class RepeatNoise:
 
     def __init__(self, counts: NDArray[np.intp], n_voxels: int) -> None:
         self._counts = counts
-        self._sum, self._squares, self._repeated = np.zeros((3, n_voxels))
-        self._within = np.zeros(n_voxels)
+        self._sum, self._squares, self._within = np.zeros((3, n_voxels))
 
-    def add(self, rows: NDArray[np.intp], values: NDArray[np.float32]) -> None:
-        """Take in trials: which images they showed, and values [n, n_voxels]."""
-        for row, value in zip(rows, values.astype(np.float64), strict=True):
-            self._sum += value
-            self._squares += value**2
-            if self._counts[row] > 1:
-                self._repeated += value**2
+    def add(self, row: int, columns: slice, value: NDArray[np.float32]) -> None:
+        """Take in a trial: the image it showed, a range of voxels and their values."""
+        exact = value.astype(np.float64)
+        self._sum[columns] += exact
+        self._squares[columns] += exact**2
+        if self._counts[row] > 1:
+            self._within[columns] += exact**2
 
-    def finish(self, sums: NDArray[np.float32]) -> None:
-        """Take in the sum over each image's trials: [n_images, n_voxels]."""
-        self._within = self._repeated.copy()
+    def finish(self, rows: slice, sums: NDArray[np.float32]) -> None:
+        """Take in the sums over trials [n, n_voxels] of a range of images; each image once."""
         with np.errstate(invalid="ignore"):
-            for row in np.flatnonzero(self._counts > 1):
-                self._within -= sums[row].astype(np.float64) ** 2 / self._counts[row]
+            for count, total in zip(self._counts[rows], sums, strict=True):
+                if count > 1:
+                    self._within -= total.astype(np.float64) ** 2 / count
 
     @property
     def ncsnr(self) -> NDArray[np.float64]:

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainit_clusters._files import existing
-from brainit_clusters.data.other.scans import reading
+from brainit_clusters.data.hdf5 import dataset_in
 from brainit_clusters.data.other.table import TrialTable
-from brainit_clusters.data.other.trials import Places, TrialData
+from brainit_clusters.data.other.trials import TrialData
+from brainit_clusters.data.places import Places
+from brainit_clusters.data.scans import reading
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
@@ -55,7 +57,7 @@ class StoredArray:
         with reading(path):
             if path.suffix in _HDF5:
                 with h5py.File(path, "r") as file:
-                    yield _hdf5_dataset(file, path, self._field)
+                    yield dataset_in(file, path, self._field or "")
             elif path.suffix == ".npz":
                 yield _npz_member(path, self._field)
             else:
@@ -79,24 +81,6 @@ def open_array(source: str | Path) -> StoredArray:
     if path.suffix in _HDF5 and field is None:
         raise ValueError(f"{path}: which dataset? expected '{path.name}:/name'")
     return StoredArray(path, field)
-
-
-def _hdf5_dataset(file: h5py.File, path: Path, field: str | None) -> h5py.Dataset:
-    node: Any = file
-    for part in (field or "").strip("/").split("/"):
-        if not isinstance(node, h5py.Group) or part not in node:
-            raise ValueError(f"{path}: no dataset {field}")
-        if isinstance(node.get(part, getlink=True), h5py.ExternalLink):
-            raise ValueError(f"{path}: dataset {field} lies in another file")
-        node = node[part]
-    if not isinstance(node, h5py.Dataset):
-        raise ValueError(f"{path}: {field} is a group, expected a dataset")
-    if node.is_virtual or node.external:
-        raise ValueError(f"{path}: dataset {field} lies in another file")
-    # A header of a few bytes can claim terabytes; memory is taken for what was written only.
-    if node.size and not node.id.get_storage_size():
-        raise ValueError(f"{path}: dataset {field} {node.shape} holds no values, only a header")
-    return node
 
 
 def _npz_member(path: Path, field: str | None) -> NDArray[Any]:

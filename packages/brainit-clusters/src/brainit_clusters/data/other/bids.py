@@ -10,11 +10,11 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from brainit_clusters._files import existing
-from brainit_clusters.data.other.scans import load
 from brainit_clusters.data.other.surface import CiftiBetas, GiftiBetas, read_cifti, read_gifti
 from brainit_clusters.data.other.table import TrialTable, read_trial_table
 from brainit_clusters.data.other.trials import TrialData
 from brainit_clusters.data.other.volume import read_nifti
+from brainit_clusters.data.scans import load
 
 _KINDS = (".func.gii", ".dscalar.nii", ".dtseries.nii", ".nii.gz", ".nii")
 _EVENT_KEYS = ("sub", "ses", "task", "acq", "run")

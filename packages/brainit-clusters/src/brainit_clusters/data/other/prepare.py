@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainit_clusters._files import fingerprint
-from brainit_clusters.data.average import (
-    AveragedBetas,
-    Normalisation,
-    SessionBetas,
-    average_sessions,
-)
 from brainit_clusters.data.dataset import SubjectData, write_dataset
-from brainit_clusters.data.noise import RepeatNoise, noise_ceiling
 from brainit_clusters.data.other.stimuli import Stimuli, open_images
 from brainit_clusters.data.other.trials import TrialData
+from brainit_clusters.data.sessions import Normalisation, Session
 from brainit_clusters.data.split import split_images
-
-_log = logging.getLogger(__name__)
+from brainit_clusters.data.subject import Recording, subject_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +59,10 @@ def prepare_trials(
 ) -> Path:
     """Write a dataset from single-trial betas.
 
-    One session of one subject is in memory at a time. As in `prepare_nsd`, voxels are z-scored
-    in each session and averaged over repeats; voxels that are not finite in any trial, constant
-    in a session or without a (given) noise estimate are dropped, and the subject's attribute
-    `dropped_vertices` says how many. Noise ceilings come from the repeats, those of test images
+    One session of one subject is in memory at a time; a hidden folder beside the output holds the
+    z-scored sessions of one subject while it is written. As in `prepare_nsd`, voxels are z-scored
+    in each session and averaged over repeats, and what is of no use is dropped (`subject_data`);
+    the subject's attribute `dropped_vertices` says how many. Noise ceilings come from the repeats, those of test images
     too; where no image was repeated they are NaN. A split holds for an image, whoever sees it.
 
     Args:
@@ -91,13 +85,16 @@ def prepare_trials(
         images, {str(name) for data in subjects for name in data.table.image}, config.image_size
     )
     split = _splits(subjects, stimuli, config)
-    return write_dataset(
-        output,
-        stimuli,
-        stimuli.image_id,
-        (_subject(data, stimuli, split, config) for data in subjects),
-        _attributes(subjects, images, stimuli, config),
-    )
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        return write_dataset(
+            output,
+            stimuli,
+            stimuli.image_id,
+            _subjects(subjects, stimuli, split, config, Path(folder)),
+            _attributes(subjects, images, stimuli, config),
+        )
 
 
 def _splits(
@@ -132,79 +129,35 @@ def _split_column(subjects: Sequence[TrialData], stimuli: Stimuli) -> NDArray[np
     return np.array([found[image] for image in stimuli.image_id.tolist()])
 
 
-def _subject(
-    data: TrialData, stimuli: Stimuli, all_splits: NDArray[np.str_], config: TrialsConfig
-) -> SubjectData:
-    shown = np.array([stimuli.id_of[name] for name in data.table.image], np.int64)
-    image_id, rows, repeats = np.unique(shown, return_inverse=True, return_counts=True)
-    split = all_splits[np.searchsorted(stimuli.image_id, image_id)]
-    part, ncsnr = _average(data, rows, repeats, (split == "train")[rows], config)
-    known = np.ones(len(ncsnr), bool) if data.ncsnr is None else np.isfinite(ncsnr)
-    dropped = {"nan": part.n_nan, "constant": part.n_constant, "no_ncsnr": int((~known).sum())}
-    _log.info("%s: dropped voxels: %s", data.name, dropped)
-    if not known.any():
-        raise ValueError(
-            f"{data.name}: no voxel has a value in every trial and varies: dropped {dropped}"
-        )
-    kept = np.flatnonzero(part.kept)[known]
-    places = data.places
-    return SubjectData(
-        name=data.name,
-        betas=part.betas if known.all() else part.betas[:, known],
-        image_id=image_id,
-        repeats=repeats.astype(np.int16),
-        split=split,
-        vertex=places.vertex[kept],
-        hemisphere=places.hemisphere[kept],
-        noise_ceiling=_ceiling(ncsnr[known], repeats),
-        attributes={
-            "n_sessions": len(np.unique(data.table.session)),
-            "n_trials": len(shown),
-            "dropped_vertices": dropped,
-            "noise_ceiling_from": _ceiling_source(data, repeats),
-        },
-        ijk=None if places.ijk is None else places.ijk[kept],
-        affine=places.affine,
-    )
-
-
-def _average(
-    data: TrialData,
-    rows: NDArray[np.intp],
-    repeats: NDArray[np.intp],
-    train: NDArray[np.bool_],
+def _subjects(
+    subjects: Sequence[TrialData],
+    stimuli: Stimuli,
+    split: NDArray[np.str_],
     config: TrialsConfig,
-) -> tuple[AveragedBetas, NDArray[np.floating[Any]]]:
-    """Averaged betas, and the noise-ceiling signal-to-noise ratio of the voxels kept."""
-    n_voxels = data.betas.shape[1]
-    noise = RepeatNoise(repeats, n_voxels) if data.ncsnr is None else None
-    part = average_sessions(_sessions(data), n_voxels, rows, train, config.normalisation, noise)
-    ncsnr = data.ncsnr if noise is None else noise.ncsnr
-    return part, cast(NDArray[Any], ncsnr)[part.kept]
+    folder: Path,
+) -> Iterator[SubjectData]:
+    for data in subjects:
+        shown = np.array([stimuli.id_of[name] for name in data.table.image], np.int64)
+        own = split[np.searchsorted(stimuli.image_id, np.unique(shown))]
+        recording = Recording(data.name, _sessions(data), shown, data.places, data.ncsnr)
+        yield subject_data(recording, own, config.normalisation, "average", folder / data.name)
 
 
-def _sessions(data: TrialData) -> Iterator[SessionBetas]:
+def _sessions(data: TrialData) -> list[Session]:
     labels = data.table.session
     starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
-    for now in np.split(np.arange(len(labels)), starts[1:]):
-        where = f"{data.name}: session {labels[now[0]]} of {data.table.where}"
-        values = data.betas.read(now)
-        if not (finite := np.isfinite(values).any(axis=1)).all():
-            raise ValueError(f"{where}: trial {now[~finite][0]} has no finite beta")
-        yield SessionBetas(where, now, values)
+    return [
+        Session(
+            f"{data.name}: session {labels[now[0]]} of {data.table.where}",
+            now,
+            partial(_read, data, now),
+        )
+        for now in np.split(np.arange(len(labels)), starts[1:])
+    ]
 
 
-def _ceiling(ncsnr: NDArray[np.floating[Any]], repeats: NDArray[np.intp]) -> NDArray[np.float32]:
-    if np.isnan(ncsnr).all():
-        return np.full(len(ncsnr), np.nan, np.float32)
-    return noise_ceiling(ncsnr, repeats)
-
-
-def _ceiling_source(data: TrialData, repeats: NDArray[np.intp]) -> str:
-    if data.ncsnr is not None:
-        return "given ncsnr"
-    n_repeated = int((repeats > 1).sum())
-    return f"{n_repeated} repeated images" if n_repeated else "unknown: no image was repeated"
+def _read(data: TrialData, trials: NDArray[np.intp], columns: slice) -> NDArray[np.float32]:
+    return data.betas.read(trials)[:, columns]
 
 
 def _attributes(

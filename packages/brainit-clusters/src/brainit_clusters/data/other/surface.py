@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from brainit_clusters._files import existing
 from brainit_clusters.data.other.arrays import check_numbers
-from brainit_clusters.data.other.scans import load, reading
 from brainit_clusters.data.other.table import TrialTable
-from brainit_clusters.data.other.trials import Joined, Places, TrialData
+from brainit_clusters.data.other.trials import Joined, TrialData
+from brainit_clusters.data.places import Places
+from brainit_clusters.data.scans import load, reading
 
 _CORTEX = ("CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT")
 _Paths = str | Path | Sequence[str | Path]

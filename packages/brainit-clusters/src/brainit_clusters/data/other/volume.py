@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainit_clusters.data.other.arrays import ArrayBetas, check_numbers, open_array
-from brainit_clusters.data.other.scans import load, reading
 from brainit_clusters.data.other.table import TrialTable
-from brainit_clusters.data.other.trials import Joined, Places, TrialData
+from brainit_clusters.data.other.trials import Joined, TrialData
+from brainit_clusters.data.places import Places
+from brainit_clusters.data.scans import load, reading
 
 # Affines are stored as float32 in millimetres; a tenth of a micrometre is rounding.
 _SAME_PLACE = 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from nibabel.wrapstruct import WrapStructError
 from brainit_clusters._files import existing
 
 _BLOCK = 2**20
+_SLACK = 2**24
+"""Bytes of a header with its extensions, and of a footer."""
+_DEFLATE_LIMIT = 1032
+"""No stream of deflate, the compression of gzip, unpacks to more times its size."""
 # What nibabel, h5py and numpy raise on damaged files, found by cutting them and changing bytes.
 _BROKEN = (
     ImageFileError,
@@ -67,18 +72,34 @@ def load(path: Path, what: str, kind: type[Any]) -> Any:
     """
     existing(path, what)
     with reading(path):
-        _check_gzip(path)
         image = nib.load(path)
         if not isinstance(image, kind):
             raise ValueError(
                 f"{path}: is a {type(image).__name__}, expected {what} ({kind.__name__})"
             )
+        _check_size(path, image)
         return image
 
 
-def _check_gzip(path: Path) -> None:
-    """Read a compressed file to its end: only there does its checksum tell of changed bytes."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as file:
-            while file.read(_BLOCK):
-                pass
+def _check_size(path: Path, image: Any) -> None:
+    """Refuse a header that claims more than the file holds, before memory is taken for it.
+
+    A compressed file is read to its end: only there does its checksum tell of changed bytes.
+    """
+    if not hasattr(image, "get_data_dtype"):  # GIFTI is text that says no size
+        return
+    claimed = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    size = path.stat().st_size
+    packed = path.suffix in (".gz", ".mgz")
+    if min(image.shape, default=0) < 0 or claimed > size * (_DEFLATE_LIMIT if packed else 1):
+        raise ValueError(f"shape {image.shape} is more than its {size} bytes can hold")
+    if packed:
+        _read_through(path, claimed + _SLACK)
+
+
+def _read_through(path: Path, limit: int) -> None:
+    with gzip.open(path) as file:
+        while block := file.read(_BLOCK):
+            limit -= len(block)
+            if limit < 0:
+                raise ValueError("it unpacks to more than its header says")

@@ -7,6 +7,7 @@ subject and session numbers) becomes 0-based here and nowhere else.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from brainit_clusters._files import existing
+from brainit_clusters.data.nsd.space import subject_name
+from brainit_clusters.data.scans import reading
 
 DESIGN = Path("nsddata/experiments/nsd/nsd_expdesign.mat")
 _COLUMNS = ("SUBJECT", "SESSION", "73KID", "10KID")
@@ -40,17 +43,24 @@ class Trials:
     """One subject's trials in the order they happened.
 
     Attributes:
-        session: int64 [n_trials], 1-based as in NSD's file names, ascending without gaps.
+        session: int64 [n_trials], 1-based as in NSD's file names, ascending.
         image_id: int64 [n_trials], 0-based NSD ids.
+        number: int64 [n_trials], 0-based among all trials that happened, ascending.
     """
 
     session: NDArray[np.int64]
     image_id: NDArray[np.int64]
+    number: NDArray[np.int64]
 
     @property
-    def n_sessions(self) -> int:
-        """Number of sessions."""
-        return int(self.session[-1])
+    def sessions(self) -> list[int]:
+        """The sessions, ascending."""
+        return [int(session) for session in np.unique(self.session)]
+
+    def of_sessions(self, sessions: Iterable[int]) -> Trials:
+        """The trials of given sessions."""
+        chosen = np.isin(self.session, list(sessions))
+        return Trials(self.session[chosen], self.image_id[chosen], self.number[chosen])
 
 
 def read_design(root: Path) -> Design:
@@ -60,15 +70,9 @@ def read_design(root: Path) -> Design:
         FileNotFoundError: if it is not there.
         ValueError: if a field is missing or the shared images are not everybody's first images.
     """
-    path = existing(root / DESIGN, "NSD's experimental design")
-    try:
-        table = loadmat(path)
-    except (ValueError, OSError, NotImplementedError) as error:
-        raise ValueError(f"{path}: not a readable MATLAB file ({error})") from error
+    path = root / DESIGN
     fields = ("masterordering", "subjectim", "sharedix")
-    if missing := [name for name in fields if name not in table]:
-        raise ValueError(f"{path}: no field {missing[0]}")
-    order, images, shared = (table[name].astype(np.int64) - 1 for name in fields)
+    order, images, shared = (values - 1 for values in read_matlab(path, fields))
     shared = np.sort(shared.ravel())
     if order.min() < 0 or order.max() >= images.shape[1] or images.min() < 0:
         raise ValueError(f"{path}: masterordering or subjectim is out of range; both are 1-based")
@@ -76,6 +80,29 @@ def read_design(root: Path) -> Design:
         if not np.array_equal(np.sort(own[: len(shared)]), shared):
             raise ValueError(f"{path}: sharedix is not the start of subjectim row {subject}")
     return Design(order.ravel(), images, shared)
+
+
+def read_matlab(path: Path, fields: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Matrices of whole numbers in a MATLAB file.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: naming the file, and the field that is missing or not of whole numbers.
+    """
+    existing(path, "an experimental design")
+    with reading(path):
+        table = loadmat(path, variable_names=fields)
+    found = []
+    for name in fields:
+        values = table.get(name)
+        if values is None:
+            raise ValueError(f"{path}: no field {name}")
+        if values.dtype.kind not in "iuf" or not values.size or (values != np.rint(values)).any():
+            raise ValueError(
+                f"{path}: {name} is {values.dtype}, expected a matrix of whole numbers"
+            )
+        found.append(values.astype(np.int64))
+    return found
 
 
 def read_trials(root: Path, subject: int, design: Design) -> Trials:
@@ -91,7 +118,7 @@ def read_trials(root: Path, subject: int, design: Design) -> Trials:
         ValueError: at the first trial whose image, session or subject the design contradicts.
     """
     path = responses_path(root, subject)
-    table = _read_columns(existing(path, "a subject's trials"))
+    table = read_columns(existing(path, "a subject's trials"), _COLUMNS)
     session = table["SESSION"]
     n_trials = len(session)
     if not 1 <= subject <= len(design.images):
@@ -106,25 +133,37 @@ def read_trials(root: Path, subject: int, design: Design) -> Trials:
     image_id = design.images[subject - 1, order]
     _check(path, "10KID", table["10KID"], order + 1)
     _check(path, "73KID", table["73KID"], image_id + 1)
-    return Trials(session, image_id)
+    return Trials(session, image_id, np.arange(n_trials))
 
 
 def responses_path(root: Path, subject: int) -> Path:
     """Where a subject's trials are logged."""
-    return root / f"nsddata/ppdata/subj{subject:02d}/behav/responses.tsv"
+    return root / "nsddata/ppdata" / subject_name(subject) / "behav/responses.tsv"
 
 
-def _read_columns(path: Path) -> dict[str, NDArray[np.int64]]:
-    with path.open(newline="") as file:
+def read_columns(path: Path, columns: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Columns of whole numbers of a tab-separated table, by name.
+
+    Raises:
+        ValueError: naming the file, and the column that is missing or the cell that is wrong.
+    """
+    with reading(path), path.open(newline="") as file:
         reader = csv.DictReader(file, delimiter="\t")
-        if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
+        if missing := set(columns) - set(reader.fieldnames or ()):
             raise ValueError(f"{path}: no column {min(missing)}")
-        rows = [[row[name] for name in _COLUMNS] for row in reader]
+        rows = [[_whole(path, row, name) for name in columns] for row in reader]
+    values = np.array(rows, np.int64).reshape(-1, len(columns))
+    return dict(zip(columns, values.T, strict=True))
+
+
+def _whole(path: Path, row: dict[str, str], name: str) -> int:
     try:
-        values = np.array([[int(float(cell)) for cell in row] for row in rows], dtype=np.int64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: a cell of {_COLUMNS} is not a whole number ({error})") from error
-    return dict(zip(_COLUMNS, values.reshape(-1, len(_COLUMNS)).T, strict=True))
+        value = float(row[name])
+        if value == int(value):
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{path}: {name} holds {row[name]!r}, expected a whole number")
 
 
 def _check(path: Path, column: str, found: NDArray[np.int64], expected: NDArray[np.int64]) -> None:

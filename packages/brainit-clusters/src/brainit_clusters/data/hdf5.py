@@ -1,0 +1,62 @@
+"""HDF5 files of other people: datasets that hold their own values, by filters that h5py brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from brainit_clusters._files import existing
+from brainit_clusters.data.scans import reading
+
+_FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32,
+            h5py.h5z.FILTER_SZIP, h5py.h5z.FILTER_LZF)  # fmt: skip
+
+
+@contextmanager
+def open_dataset(path: Path, name: str, what: str) -> Iterator[h5py.Dataset]:
+    """Open one dataset of a file for reading.
+
+    Args:
+        path: The file.
+        name: The dataset.
+        what: What it should hold, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or see `dataset_in`.
+    """
+    existing(path, what)
+    with reading(path), h5py.File(path, "r") as file:
+        yield dataset_in(file, path, name)
+
+
+def dataset_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    """A dataset whose values lie in this file and were written to it.
+
+    Raises:
+        ValueError: if there is none of that name, or it is linked to, virtual or stored in another
+            file, compressed by a filter that is not h5py's own, or nothing but a header.
+    """
+    node: Any = file
+    for part in name.strip("/").split("/"):
+        if not isinstance(node, h5py.Group) or part not in node:
+            raise ValueError(f"{path}: no dataset {name}")
+        if isinstance(node.get(part, getlink=True), h5py.ExternalLink):
+            raise ValueError(f"{path}: dataset {name} lies in another file")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset):
+        raise ValueError(f"{path}: {name} is a group, expected a dataset")
+    if node.is_virtual or node.external:
+        raise ValueError(f"{path}: dataset {name} lies in another file")
+    made = node.id.get_create_plist()
+    for code in (made.get_filter(index)[0] for index in range(made.get_nfilters())):
+        if code not in _FILTERS:
+            raise ValueError(f"{path}: dataset {name} is compressed by a foreign filter ({code})")
+    # A header of a few bytes can claim terabytes; memory is taken for what was written only.
+    if node.size and not node.id.get_storage_size():
+        raise ValueError(f"{path}: dataset {name} {node.shape} holds no values, only a header")
+    return node
