@@ -20,7 +20,7 @@ from brainit.simulation import SimulationConfig, simulate
 from brainit.simulation.areas import AREA_INDEX, AREAS, lay_out
 from brainit.simulation.brains import TASTES, make_brain, noiseless_responses
 from brainit.simulation.features import FREQUENCIES, N_ENERGY, ORIENTATIONS, scene_features
-from brainit.simulation.nsd_tree import BETAS
+from brainit.simulation.scans import BETAS
 from brainit.simulation.scenes import render
 from brainit.simulation.trials import noise_ceiling_snr, record, trial_order
 

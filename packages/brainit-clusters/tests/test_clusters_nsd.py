@@ -106,7 +106,12 @@ def test_unusable_vertices_are_dropped_and_counted(tree, caplog):
         assert dataset.subject("subj01").n_voxels == 2 * len(MASKED)
     left, right = np.setdiff1d(MASKED, [4]), np.setdiff1d(MASKED, [5, 2])
     assert data.vertex.tolist() == [*left, *right]
-    assert data.attributes["dropped_vertices"] == {"nan": 1, "constant": 1, "no_ncsnr": 1}
+    assert data.attributes["dropped_vertices"] == {
+        "nan": 1,
+        "outside": 0,
+        "constant": 1,
+        "no_ncsnr": 1,
+    }
     truth = expected_betas(tree, 2, (left, right), np.ones(18, bool))
     np.testing.assert_allclose(data.betas, truth, atol=HALF)
     assert "'nan': 1" in caplog.text
@@ -129,7 +134,8 @@ def test_attributes_say_where_it_came_from(tree):
     assert attributes["n_vertices_per_hemisphere"] == 10
     assert attributes["betas"] == nsd.BETAS
     hashed = attributes["input_hashes"]
-    assert len(hashed) == 2 + 1 + 6
+    # design, responses, stimuli; betas; a mask, ncsnr and two more atlases a side, one colour table
+    assert len(hashed) == 3 + 6 + 2 * 4 + 1
     before = dict(hashed)
     tree.betas[2, "lh"] += 1
     tree.write_betas()
@@ -158,7 +164,6 @@ def test_sessions_of_any_length_but_whole(tree):
     with pytest.raises(ValueError, match=r"rh.betas_session02.mgh: shape .* expected .* 6\)"):
         prepare(tree)
     assert not (tree.root / "dataset.h5").exists()
-    assert not list(tree.root.glob(".dataset*"))
 
 
 def test_broken_and_missing_files_are_named(tree):
@@ -184,7 +189,7 @@ def test_too_few_stimuli_are_noticed(tree):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"space": "func1mm"}, {"betas": "b3"}, {"normalisation": "none"}, {"test_set": "x"}]
+    "wrong", [{"space": "func2mm"}, {"betas": "b3"}, {"normalisation": "none"}, {"test_set": "x"}]
 )
 def test_unknown_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

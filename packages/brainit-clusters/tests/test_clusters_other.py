@@ -138,7 +138,12 @@ def test_unusable_voxels_are_dropped_and_counted(data):
     data.betas[data.session == 2, 5] = 7
     found, *_ = own.prepared(data, own.as_nifti(data))
     kept = np.delete(np.arange(own.N_VOXELS), [2, 5])
-    assert found.attributes["dropped_vertices"] == {"nan": 1, "constant": 1, "no_ncsnr": 0}
+    assert found.attributes["dropped_vertices"] == {
+        "nan": 1,
+        "outside": 0,
+        "constant": 1,
+        "no_ncsnr": 0,
+    }
     np.testing.assert_array_equal(found.vertex, np.flatnonzero(data.mask)[kept])
     np.testing.assert_array_equal(found.ijk, np.argwhere(data.mask)[kept])
     np.save(data.folder / "betas.npy", data.betas)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -77,8 +78,19 @@ def _open(run: Path, profile: str | None, overrides: list[str] | None) -> Any:
 
 @app.command()
 @_clear_errors
-def simulate(run: RunPath, profile: ProfileName = "tiny", overrides: Overrides = None) -> None:
+def simulate(
+    run: RunPath,
+    profile: ProfileName = "tiny",
+    overrides: Overrides = None,
+    routes: Annotated[
+        str | None,
+        typer.Option(help="Spaces of betas: fsaverage,nativesurface,func1pt8mm,func1mm."),
+    ] = None,
+) -> None:
     """Simulate scenes, brains and scans in NSD's layout."""
+    if routes is not None:
+        names = [name.strip() for name in routes.split(",")]
+        overrides = [*(overrides or []), f"simulation.routes={json.dumps(names)}"]
     _stages(run, profile, overrides, ("simulate",))
 
 

@@ -17,13 +17,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """The simulated world; absent from profiles that read real scans."""
+    """The simulated world; absent from profiles that read real scans.
+
+    `routes` are the spaces that betas are written in.
+    """
 
     subjects: int
     own_images: int
     shared_images: int
     repeats: int
     external_images: int
+    routes: tuple[str, ...] = ("fsaverage",)
 
 
 @dataclass(frozen=True, kw_only=True)

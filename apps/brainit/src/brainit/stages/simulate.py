@@ -23,5 +23,5 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         seed=run.profile.seed,
     )
     root = run.path / "nsd"
-    simulate(root, config)
+    simulate(root, config, routes=world.routes)
     return {"root": root, "external": root / "external" / "external_images.hdf5"}

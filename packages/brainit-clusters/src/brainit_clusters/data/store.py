@@ -6,6 +6,7 @@ One session of at most `GROUP_BYTES` is in memory at a time, whatever the number
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -40,7 +41,7 @@ class SessionStore:
         longest = max(len(session.trials) for session in sessions)
         n_groups = max(1, -(-4 * longest * n_voxels // GROUP_BYTES))
         edges = np.linspace(0, n_voxels, n_groups + 1).astype(int).tolist()
-        self._groups = [slice(*pair) for pair in zip(edges[:-1], edges[1:], strict=True)]
+        self._groups = [slice(*pair) for pair in pairwise(edges)]
 
     def fill(self) -> Iterator[None]:
         """Read and z-score every session that is not there; yields after each one."""

@@ -1,4 +1,4 @@
-"""The sets of test images that papers name, derived from the design and the sessions that were held."""
+"""The sets of test images that papers name, derived from the design and the sessions held."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ class Map:
 class Space(Protocol):
     """A space; `Files` are one file, or the left and the right hemisphere's."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """NSD's name of it."""
 
     def label_files(self, root: Path, subject: int, atlas: str) -> Files:
         """Where an atlas is."""

@@ -141,6 +141,6 @@ def _read_mgh(
         file.seek(start)
         for trial in range(0, n_trials, step):
             slab = buffer[: n_trials - trial]
-            if file.readinto(memoryview(slab).cast("B")) != slab.nbytes:
+            if file.readinto(slab.data) != slab.nbytes:
                 raise EOFError(f"ends in trial {trial + 1} or the {len(slab) - 1} after it")
             values[trial : trial + len(slab)] = slab[:, vertices]

@@ -132,13 +132,13 @@ def _read_header(file: BinaryIO, path: Path, shape: tuple[int, ...]) -> np.dtype
 def _read_nifti(
     path: Path, shape: tuple[int, ...], chosen: NDArray[np.intp], values: NDArray[np.float32]
 ) -> None:
-    """Betas of chosen cells, first axis fastest, into [n_trials, n]: one pass, a trial at a time."""
+    """Betas of chosen cells, first axis fastest, into [n_trials, n], a trial at a time."""
     existing(path, "betas")
     with reading(path), gzip.open(path) as packed:
         file = cast(BinaryIO, packed)
         trial = np.empty(math.prod(shape[:3]), _read_header(file, path, shape))
         for row, value in enumerate(values, start=1):
-            if file.readinto(trial.data.cast("B")) != trial.nbytes:  # type: ignore[attr-defined]
+            if packed.readinto(trial.data) != trial.nbytes:
                 raise EOFError(f"ends in trial {row} of {len(values)}")
             value[:] = trial[chosen]
         file.read(1)  # at the end the checksum is compared

@@ -62,8 +62,9 @@ def prepare_trials(
     One session of one subject is in memory at a time; a hidden folder beside the output holds the
     z-scored sessions of one subject while it is written. As in `prepare_nsd`, voxels are z-scored
     in each session and averaged over repeats, and what is of no use is dropped (`subject_data`);
-    the subject's attribute `dropped_vertices` says how many. Noise ceilings come from the repeats, those of test images
-    too; where no image was repeated they are NaN. A split holds for an image, whoever sees it.
+    the subject's attribute `dropped_vertices` says how many. Noise ceilings come from the repeats,
+    those of test images too; where no image was repeated they are NaN. A split holds for an image,
+    whoever sees it.
 
     Args:
         output: The dataset file to write.
