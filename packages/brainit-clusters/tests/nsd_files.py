@@ -43,6 +43,9 @@ class Tree:
                 path = self.beta_file(subject, side, session)
                 write_mgh(path, values[:, session == SESSIONS])
 
+    def folder(self, subject: int, space: str) -> Path:
+        return self.root / f"nsddata_betas/ppdata/subj{subject:02d}/{space}/{BETAS}"
+
     def responses(self, subject: int) -> Path:
         return self.root / f"nsddata/ppdata/subj{subject:02d}/behav/responses.tsv"
 
@@ -113,3 +116,98 @@ def write_responses(tree: Tree, subject: int, shift: int = 0) -> None:
         lines.append(f"{subject}\t{session}\t1\t1\t{kid}\t{order}\tNaN")
     tree.responses(subject).parent.mkdir(parents=True, exist_ok=True)
     tree.responses(subject).write_text("\n".join(lines) + "\n")
+
+
+GRID, AFFINE_MM = (4, 3, 5), 1.8
+# Where the 20 vertices (left, then right) lie in the volume: their order is not that of a file.
+CELLS = np.random.default_rng(11).permutation(60)[:20]
+
+
+def nifti_bytes(values: np.ndarray) -> bytes:
+    """NIfTI-1: 348 bytes of header, 4 of extension flag, then values, first axis fastest."""
+    code = {"i2": 4, "f4": 16}[values.dtype.str[1:]]
+    dim = [values.ndim, *values.shape] + [1] * (7 - values.ndim)
+    header = struct.pack("<i36x8h", 348, *dim)
+    header += struct.pack("<14xhhh", code, 8 * values.dtype.itemsize, 0)
+    header += struct.pack("<8f", 1, AFFINE_MM, AFFINE_MM, AFFINE_MM, 1, 0, 0, 0)
+    header += struct.pack("<fff", 352, 0, 0)  # vox_offset, scl_slope, scl_inter
+    header = header.ljust(252, b"\0") + struct.pack("<hh", 0, 1)
+    header = header.ljust(280, b"\0")
+    for axis in range(3):
+        header += struct.pack("<4f", *(AFFINE_MM * (axis == column) for column in range(3)), -4)
+    header = header.ljust(344, b"\0") + b"n+1\0"
+    return header.ljust(352, b"\0") + values.tobytes(order="F")
+
+
+def write_nifti(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(nifti_bytes(values)))
+
+
+def in_volume(left: np.ndarray, right: np.ndarray, rest: float, dtype: type) -> np.ndarray:
+    """Values [10, ...] of both hemispheres at their cells of the grid."""
+    values = np.concatenate([left, right])
+    cells = np.full((60, *values.shape[1:]), rest, dtype)
+    cells[CELLS] = values
+    return cells.reshape(*GRID, *values.shape[1:])
+
+
+def as_whole(tree: Tree) -> None:
+    """Round betas to what NSD's integer files can hold, percent signal change in steps of 1/300."""
+    for values in tree.betas.values():
+        values[:] = np.rint(300 * values) / 300
+    tree.write_betas()
+
+
+def write_native(tree: Tree) -> None:
+    for subject in (1, 2):
+        labels = tree.root / f"nsddata/freesurfer/subj{subject:02d}/label"
+        for side in ("lh", "rh"):
+            for name, values in (("nsdgeneral", MASK), ("streams", STREAMS)):
+                write_mgh(labels / f"{side}.{name}.mgz", values.astype(np.float32))
+            folder = tree.folder(subject, "nativesurface")
+            write_mgh(folder / f"{side}.ncsnr.mgh", tree.ncsnr[subject, side])
+            for session in (1, 2, 3):
+                betas = tree.betas[subject, side][:, session == SESSIONS].T
+                with h5py.File(folder / f"{side}.betas_session{session:02d}.hdf5", "w") as file:
+                    file["betas"] = np.rint(300 * betas).astype(np.int16)
+
+
+def write_volume(tree: Tree, space: str, packed: bool, chunked: bool = True) -> None:
+    for subject in (1, 2):
+        folder = tree.folder(subject, space)
+        sides = [tree.betas[subject, side] for side in ("lh", "rh")]
+        snr = [tree.ncsnr[subject, side] for side in ("lh", "rh")]
+        write_nifti(folder / "ncsnr.nii.gz", in_volume(*snr, 0, np.float32))
+        roi = tree.root / f"nsddata/ppdata/subj{subject:02d}/{space}/roi"
+        for name, values in (("nsdgeneral", MASK), ("streams", STREAMS)):
+            write_nifti(roi / f"{name}.nii.gz", in_volume(values, values, -1, np.int16))
+            write_nifti(roi / f"lh.{name}.nii.gz", in_volume(values, 0 * values, -1, np.int16))
+        for session in (1, 2, 3):
+            now = [np.rint(300 * part[:, session == SESSIONS]) for part in sides]
+            betas = in_volume(*now, 77, np.int16)
+            path = folder / f"betas_session{session:02d}"
+            if packed:
+                write_nifti(path.with_suffix(".nii.gz"), betas)
+                continue
+            with h5py.File(path.with_suffix(".hdf5"), "w") as file:
+                chunks = (betas.shape[-1], 1, 1, 1) if chunked else None
+                file.create_dataset("betas", data=betas.T, chunks=chunks)
+
+
+def write_space(tree: Tree, space: str, form: str) -> None:
+    """A space of the tree in one of its forms."""
+    as_whole(tree)
+    if space == "nativesurface":
+        write_native(tree)
+    elif space != "fsaverage":
+        write_volume(tree, space, form == "nii.gz", form != "contiguous")
+
+
+FORMS = [
+    ("fsaverage", "mgh"),
+    ("nativesurface", "hdf5"),
+    ("func1pt8mm", "hdf5"),
+    ("func1pt8mm", "contiguous"),
+    ("func1mm", "nii.gz"),
+]

@@ -299,10 +299,24 @@ class BrainDataset:
         Raises:
             ValueError: if there is no such subject.
         """
+        group = self._group(name)
+        return read_subject(group, name, group["betas"][:].astype(np.float32))
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """A subject without its betas: n_voxels, rows of each split, attributes (JSON values).
+
+        Raises:
+            ValueError: if there is no such subject.
+        """
+        group = self._group(name)
+        data = read_subject(group, name, group["betas"])
+        rows = {split: len(data.rows(split)) for split in SPLITS}
+        return {"n_voxels": data.n_voxels, "rows": rows, "attributes": dict(data.attributes)}
+
+    def _group(self, name: str) -> h5py.Group:
         if name not in self.subjects:
             raise ValueError(f"{self.path}: no subject {name!r}, expected one of {self.subjects}")
-        group = self._file["subjects"][name]
-        return read_subject(group, name, group["betas"][:].astype(np.float32))
+        return self._file["subjects"][name]
 
 
 def read_subject(group: h5py.Group, name: str, betas: Any) -> SubjectData:
