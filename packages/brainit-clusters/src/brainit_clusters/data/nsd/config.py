@@ -51,17 +51,16 @@ class ScanConfig:
         check_choice("betas", self.betas, BETAS)
         check_choice("space", self.space, tuple(SPACES))
         check_choice("repeats", self.repeats, get_args(Repeats))
+        if self.mask == "algonauts-2023" and self.space != "fsaverage":
+            raise ValueError(f"mask 'algonauts-2023' is one of fsaverage, not of {self.space}")
         if self.image_size < 1:
             raise ValueError(f"image_size is {self.image_size}, expected at least 1")
         if self.subjects is not None and (
-            not self.subjects or min(self.subjects) < 1 or len(set(self.subjects)) < self.n_named
+            not self.subjects
+            or min(self.subjects) < 1
+            or len(set(self.subjects)) < len(self.subjects)
         ):
             raise ValueError(f"subjects are {self.subjects}, expected numbers from 1, none twice")
-
-    @property
-    def n_named(self) -> int:
-        """How many subjects are named."""
-        return len(self.subjects or ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,6 @@ _CODES = {
 def mask_files(root: Path, space: Space, subject: int, name: str) -> Files:
     """The files that a mask is read from; see `read_mask`."""
     if name == "algonauts-2023":
-        if space.name != "fsaverage":
-            raise ValueError(f"mask 'algonauts-2023' is one of fsaverage, not of {space.name}")
         optional = space.label_files(root, subject, "nsdgeneralRSC")
         found = tuple(path for path in optional if path.is_file())
         return space.label_files(root, subject, "nsdgeneral") + found
