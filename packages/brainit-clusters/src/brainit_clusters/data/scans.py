@@ -13,10 +13,13 @@ from xml.parsers.expat import ExpatError
 from zipfile import BadZipFile
 
 import nibabel as nib
+import numpy as np
 from nibabel.cifti2.cifti2 import Cifti2HeaderError
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
+from scipy.io.matlab import MatReadError
 
 from brainit_clusters._files import existing
 
@@ -25,9 +28,11 @@ _SLACK = 2**24
 """Bytes of a header with its extensions, and of a footer."""
 _DEFLATE_LIMIT = 1032
 """No stream of deflate, the compression of gzip, unpacks to more times its size."""
-# What nibabel, h5py and numpy raise on damaged files, found by cutting them and changing bytes.
+# What nibabel, h5py, scipy and numpy raise on damaged files, found by cutting and changing them.
 _BROKEN = (
     ImageFileError,
+    MGHError,
+    MatReadError,
     Cifti2HeaderError,
     HeaderDataError,
     WrapStructError,
@@ -72,7 +77,8 @@ def load(path: Path, what: str, kind: type[Any]) -> Any:
     """
     existing(path, what)
     with reading(path):
-        image = nib.load(path)
+        with np.errstate(over="ignore"):  # of sizes that a damaged header claims
+            image = nib.load(path)
         if not isinstance(image, kind):
             raise ValueError(
                 f"{path}: is a {type(image).__name__}, expected {what} ({kind.__name__})"
@@ -88,11 +94,12 @@ def _check_size(path: Path, image: Any) -> None:
     """
     if not hasattr(image, "get_data_dtype"):  # GIFTI is text that says no size
         return
-    claimed = image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize
+    shape = tuple(map(int, image.shape))
+    claimed = image.dataobj.offset + math.prod(shape) * image.get_data_dtype().itemsize
     size = path.stat().st_size
     packed = path.suffix in (".gz", ".mgz")
-    if min(image.shape, default=0) < 0 or claimed > size * (_DEFLATE_LIMIT if packed else 1):
-        raise ValueError(f"shape {image.shape} is more than its {size} bytes can hold")
+    if min(shape, default=0) < 0 or claimed > size * (_DEFLATE_LIMIT if packed else 1):
+        raise ValueError(f"shape {shape} is more than its {size} bytes can hold")
     if packed:
         _read_through(path, claimed + _SLACK)
 
