@@ -113,7 +113,7 @@ def write_volume(
         path.mkdir(parents=True)
     # A slab of the brain's back, as visual cortex is: voxels in runs along X.
     inside = np.zeros(GRID, np.int16)
-    where = (*np.argwhere(np.ones((60, 40, 40)))[: MASKED["func1pt8mm"]], 10, 5, 20)
+    where = np.argwhere(np.ones((60, 40, 40)))[: MASKED["func1pt8mm"]] + np.array([10, 5, 20])
     inside[tuple(where.T)] = 1
     for path in (roi / "nsdgeneral.nii.gz", folder / "ncsnr.nii.gz"):
         nib.save(nib.Nifti1Image(inside.astype(np.float32), np.eye(4)), path)
