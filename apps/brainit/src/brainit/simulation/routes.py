@@ -57,7 +57,7 @@ class OwnVoxels:
             np.isin(self.areas.vertex, lost) & (self.areas.hemisphere == h)
             for h, lost in enumerate(self.lost)
         ]
-        return sides[0] | sides[1]
+        return np.asarray(sides[0] | sides[1])
 
     @property
     def known_ncsnr(self) -> NDArray[np.float32]:

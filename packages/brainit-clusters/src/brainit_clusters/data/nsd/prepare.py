@@ -5,7 +5,6 @@ NSD: Allen et al., Nature Neuroscience 25 (2022); preparation as in Brain-IT (ar
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -92,7 +91,7 @@ def prepare_nsd(
     image_id = np.unique(
         np.concatenate([np.unique(trials[s].image_id)[splits[s] != LEFT_OUT] for s in subjects])
     )
-    settings = json.loads(json.dumps(asdict(config))) | {
+    settings = asdict(config) | {
         "source": "NSD",
         "test_set": f"shared{len(test)}",
         "test_set_asked": config.test_set,

@@ -33,7 +33,7 @@ class Scans:
         n_trials: Stem -> trials in the file.
         mask: The map of the mask.
         chosen: Numbers of the mask's voxels, ascending.
-        small_files: Files besides betas that the voxels and what is known of them come from.
+        mask_files: Files that the mask comes from.
     """
 
     root: Path
