@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from brainit_clusters import NSDConfig, prepare_nsd
 from brainit_clusters.data.nsd.spaces import SPACES
-from brainit_clusters.data.subject import Recording
 
 MANY = settings(
     max_examples=60,
@@ -251,8 +250,3 @@ def test_infinite_denormal_and_huge_values_drop_their_voxel_alone(tree):
     assert np.isfinite(data.betas).all()
     dropped = data.attributes["dropped_vertices"]
     assert dropped == {"nan": 2, "outside": 0, "constant": 1, "no_ncsnr": 0}
-
-
-def test_memory_stays_small_beside_a_float64_copy_of_all_trials(tree):
-    """Nothing in the reader can hold all trials: a recording has readers of ranges, not values."""
-    assert "betas" not in {field for field in Recording.__dataclass_fields__}
