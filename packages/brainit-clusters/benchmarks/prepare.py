@@ -4,7 +4,8 @@
 values, into a temporary folder, and checks first that each route reads what was written. Then every
 form of a route in a fresh process (Linux): ours from the files to dataset.h5, and a plain read,
 which is all bytes of the beta files once through a buffer; of ``.nii.gz``, all bytes unpacked. Both
-start from the disk: the files leave the page cache before each. One line of JSON comes last; its speedup is the least over the routes of plain seconds over ours.
+start from the disk: the files leave the page cache before each. One line of JSON comes last; its
+speedup is the least over the routes of plain seconds over ours.
 """
 
 from __future__ import annotations
