@@ -1,18 +1,17 @@
-"""The `brainit-clusters` command: fit clusters, transfer them, describe them."""
+"""The `brainit-clusters` command: fit clusters, transfer them, describe them; `nsd` beside them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from safetensors import SafetensorError
 
+from brainit_clusters._command import Force, Output, check_output, clear_errors
+from brainit_clusters.cli_nsd import app as nsd_app
 from brainit_clusters.clusters import VoxelClusters, fit_clusters, hash_of, unit
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.embeddings import load_embeddings
@@ -23,28 +22,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
-
-
-def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a user's mistakes into one line and exit code 1."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            text = error.args[0] if isinstance(error, KeyError) else error
-            typer.echo(f"error: {' '.join(str(text).split())}", err=True)
-            raise typer.Exit(1) from None
-
-    return wrapped
+app.add_typer(nsd_app, name="nsd")
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def fit(
     embeddings: Annotated[
         Path, typer.Argument(help="Safetensors: a tensor (voxels x E) a subject.")
@@ -55,14 +37,14 @@ def fit(
     force: Force = False,
 ) -> None:
     """Cluster the voxels of all subjects together by their embeddings."""
-    _check_output(output, force)
+    check_output(output, force)
     clusters = fit_clusters(load_embeddings(embeddings), n_clusters, seed)
     clusters.save(output)
     typer.echo(f"{output}: {len(clusters.labels)} voxels in {n_clusters} clusters")
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def transfer(
     clusters: Annotated[Path, typer.Argument(help="Clusters that `fit` wrote.")],
     embeddings: Annotated[Path, typer.Argument(help="The embeddings that they were fitted on.")],
@@ -75,7 +57,7 @@ def transfer(
     The output is a file of clusters of the new subjects, with `nearest`: for each voxel its
     nearest fitted voxel, counted over all fitted subjects.
     """
-    _check_output(output, force)
+    check_output(output, force)
     fitted, reference, fresh = (
         VoxelClusters.load(clusters),
         load_embeddings(embeddings),
@@ -101,7 +83,7 @@ def transfer(
 
 
 @app.command()
-@_clear_errors
+@clear_errors
 def describe(
     clusters: Annotated[Path, typer.Argument(help="Clusters that `fit` or `transfer` wrote.")],
     dataset: Annotated[
@@ -148,18 +130,6 @@ def _text(summary: dict[str, Any]) -> str:
             for pair in found["enriched"][:10]
         ]
     return "\n".join(lines)
-
-
-def _check_output(path: Path, force: bool) -> None:
-    """Refuse early, before the work is done.
-
-    Raises:
-        FileExistsError: if the file is there and may not be replaced.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder, expected a file to write")
-    if path.exists() and not force:
-        raise FileExistsError(f"{path}: exists already; add --force to replace it")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""What every command of the package shares: clear errors, and an output that is not overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from safetensors import SafetensorError
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+
+
+def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a user's mistakes into one line and exit code 1."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            text = error.args[0] if isinstance(error, KeyError) else error
+            typer.echo(f"error: {' '.join(str(text).split())}", err=True)
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Refuse early, before the work is done.
+
+    Raises:
+        FileExistsError: if the file is there and may not be replaced.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, expected a file to write")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path}: exists already; add --force to replace it")
