@@ -73,14 +73,12 @@ class Bucket:
             raise ValueError(f"{url}: expected scheme, host, port and path alone")
         self.stop = Event()
         self._url, self._timeout, self._pause = url.rstrip("/"), timeout, pause
+        secure = parts.scheme == "https"
+        context = ssl.create_default_context() if secure else None
         # Without urllib's handlers for redirects, files and errors, an answer is just an answer.
         self._opener = OpenerDirector()
-        for handler in (
-            ProxyHandler({} if local else None),
-            HTTPHandler(),
-            HTTPSHandler(context=ssl.create_default_context()),
-        ):
-            self._opener.add_handler(handler)
+        self._opener.add_handler(ProxyHandler({} if local else None))
+        self._opener.add_handler(HTTPSHandler(context=context) if secure else HTTPHandler())
         self._opener.addheaders = [("User-Agent", f"brainit-clusters/{__version__}")]
 
     def files(self, prefix: str) -> list[RemoteFile]:
@@ -154,9 +152,10 @@ class Bucket:
     def _stream_once(self, file: RemoteFile, start: int, stop: int) -> Iterator[bytes]:
         headers = {"Range": f"bytes={start}-{stop - 1}", "If-Match": f'"{file.etag}"'}
         with self._open(self._request(file.key, {}, headers)) as answer:
-            if (etag := answer.headers.get("ETag", "").strip('"')) != file.etag:
+            etag = answer.headers.get("ETag", "").strip('"')
+            if etag != file.etag:
                 text = f"{file.key}: has changed in the bucket (ETag {etag!r}, was {file.etag!r})"
-                raise TransferError(text, passing=False)
+                raise TransferError(text, passing=not etag)
             whole = answer.status == 200  # allowed by HTTP: the range was ignored
             expected = file.size if whole else stop - start
             place = answer.headers.get("Content-Range")
