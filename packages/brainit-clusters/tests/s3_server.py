@@ -6,6 +6,7 @@ A fault is a function that spoils one reply. Faults wait in a queue; each reques
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 import time
 from collections import deque
@@ -151,11 +152,17 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     bucket: Bucket
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a client that left in the handshake
+
 
 @contextmanager
-def serve() -> Iterator[Bucket]:
+def serve(context: ssl.SSLContext | None = None) -> Iterator[Bucket]:
     server = _Server(("127.0.0.1", 0), _Handler)
     server.bucket = Bucket(url=f"http://127.0.0.1:{server.server_port}")
+    if context:
+        server.bucket.url = f"https://localhost:{server.server_port}"
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
+
 import brainit_clusters_s3_server as s3s
 import pytest
 
@@ -18,7 +22,7 @@ HARMLESS = "<!DOCTYPE x [<!ENTITY e 'x'>]>"
 @pytest.fixture
 def bucket(s3):
     s3.files.update({f"a/{i:03d}": bytes(i) for i in range(25)} | {"b": b"b"})
-    return Bucket(s3.url, timeout=0.4, pause=0.001)
+    return Bucket(s3.url, timeout=20, pause=0.001)
 
 
 def entry(key="a/x", size="5", etag=ETAG):
@@ -55,7 +59,6 @@ def test_requests_are_anonymous_reads(s3, bucket):
         s3s.status(503),
         s3s.cut(100),
         s3s.raw(b""),
-        s3s.drip(0.1),
         s3s.header("Content-Encoding", "gzip"),
     ],
 )
@@ -159,3 +162,29 @@ def test_urls_that_are_refused(url):
 @pytest.mark.parametrize("url", ["https://example.org/nsd", "http://localhost:1", "http://[::1]:1"])
 def test_urls_that_are_taken(url):
     Bucket(url)
+
+
+def test_the_environments_proxy_is_used(s3, monkeypatch):
+    monkeypatch.setenv("https_proxy", s3.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(TransferError, match="Tunnel connection failed: 501"):  # it cannot CONNECT
+        Bucket("https://example.org", pause=0.001).files("a/")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
+def test_a_certificate_that_nobody_vouches_for(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with s3s.serve(context) as s3:
+        s3.files["a/x"] = b"x"
+        with pytest.raises(TransferError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            Bucket(s3.url).files("a/")
+        assert not caught.value.passing  # not tried again
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSL_CERT_FILE", str(certificate))
+            assert [file.key for file in Bucket(s3.url).files("a/")] == ["a/x"]
