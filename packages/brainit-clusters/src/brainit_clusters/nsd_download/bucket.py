@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from http.client import HTTPException, HTTPResponse
-from itertools import count
 from threading import Event
 from typing import TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -210,7 +209,8 @@ class Bucket:
             try:
                 chunk = answer.read1(min(most, _CHUNK))
             except (OSError, HTTPException, ValueError) as error:
-                raise TransferError(_reason(error), passing=True) from error
+                text = f"{answer.geturl()}: {_reason(error)}"
+                raise TransferError(text, passing=True) from error
             if not chunk:
                 return
             if self.stop.is_set():
@@ -220,16 +220,17 @@ class Bucket:
             yield chunk
             if (spent := time.monotonic() - since) > self._timeout:
                 if gained < _SLOWEST * spent:
-                    raise TransferError("less than 1 KiB/s", passing=True)
+                    raise TransferError(f"{answer.geturl()}: less than 1 KiB/s", passing=True)
                 since, gained = time.monotonic(), 0
 
     def _retrying(self, action: Callable[[], _T]) -> _T:
-        for failures in count(1):
+        failures = 0
+        while True:
             try:
                 return action()
             except TransferError as error:
+                failures += 1
                 self._wait(error, failures)
-        raise AssertionError("count() does not end")
 
     def _wait(self, error: TransferError, failures: int) -> None:
         """Pause before another attempt, or raise `error` if there should be none."""
