@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -48,15 +49,15 @@ def have(target, bucket, told=None):
 
 def partly(target, n_bytes, content=CONTENT):
     """As a process leaves it that was killed after so many bytes."""
-    target.path.parent.mkdir(parents=True, exist_ok=True)
+    target.part.parent.mkdir(parents=True, exist_ok=True)
     target.part.write_bytes(content[:n_bytes])
     target.note.write_text(json.dumps(target.facts | {"check": None, "mtime_ns": None}))
 
 
 def whole(target):
     """The file is there, with nothing beside it but its note."""
-    names = {path.name for path in target.path.parent.iterdir()}
-    assert names == {target.path.name, target.note.name}
+    assert {path.name for path in target.path.parent.iterdir()} == {target.path.name, ".download"}
+    assert list(target.note.parent.iterdir()) == [target.note]
     assert target.path.read_bytes() == CONTENT
     return True
 
@@ -140,6 +141,7 @@ def test_a_server_without_ranges_is_skipped_through(s3, bucket, target, start, c
     s3.faults.append(fault)
     assert have(target, bucket) == "md5"
     assert whole(target)
+    assert len(s3.fetched) == (1 if cut is None else 2)
 
 
 @pytest.mark.parametrize(
@@ -427,6 +429,23 @@ def test_two_at_once_fetch_every_byte_once(s3, bucket, target, child):
         assert process.exitcode == 0
     assert whole(target)
     assert s3.fetched == [KEY]
+
+
+def test_a_part_that_gets_its_name_before_we_have_the_lock(s3, bucket, target, monkeypatch):
+    have(target, bucket)
+    s3.requests.clear()
+    os.replace(target.path, target.part)
+    real = fcntl.flock
+
+    def late(file, how):
+        if not target.path.exists():
+            os.replace(target.part, target.path)
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert have(target, bucket) == "md5"
+    assert whole(target)
+    assert s3.requests == []
 
 
 def test_a_disk_that_fills_up(s3, bucket, target):

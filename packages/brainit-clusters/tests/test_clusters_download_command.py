@@ -19,14 +19,19 @@ from brainit_clusters.nsd_download import Bucket, Profile, select, trial_range
 from brainit_clusters.nsd_download.command import numbers
 from brainit_clusters.nsd_download.fetch import fetch
 
+_DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
+_TABLE = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+_STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 SOME = ("--subjects", "1,2", "--accept-terms")
 
 
 @pytest.fixture
 def served(s3, tree):
     """A bucket that holds the tree, and things that no profile asks for."""
-    others = ("nsddata/experiments/nsd/nsd_stim_info_merged.csv", "README", "nsddata_betas/x")
-    s3.files.update(dict.fromkeys(others, b"?"))
+    shared = tree.ids[0, :2] - 1
+    rows = [f'{100 + i},{i},"(0, 0, 0, 0)",0,{i in shared}\n' for i in range(len(tree.images))]
+    (tree.root / _TABLE).write_text("cocoId,nsdId,cropBox,loss,shared1000\n" + "".join(rows))
+    s3.files.update({"README": b"?", "nsddata_betas/x": b"?"})
     for path in tree.root.rglob("*"):
         if path.is_file():
             s3.files[str(path.relative_to(tree.root))] = path.read_bytes()
@@ -56,7 +61,7 @@ def files_below(root):
 
 
 def tree_files(root):
-    return [name for name in files_below(root) if not Path(name).name.startswith(".")]
+    return [name for name in files_below(root) if ".download/" not in name]
 
 
 def test_what_is_fetched_can_be_prepared(served, tree, got, tmp_path):
@@ -93,11 +98,12 @@ def test_the_list_says_what_is_there(served, tree, got):
     call(served, got, *SOME)
     paths = [tree.beta_file(1, "lh", n).relative_to(tree.root) for n in (1, 2, 3)]
     (got / paths[0]).write_bytes(b"mine")
-    (got / paths[1]).with_name(f".{paths[1].name}.json").unlink()
-    (got / paths[2]).rename((got / paths[2]).with_name(f"{paths[2].name}.part"))
-    with (got / f"{paths[2]}.part").open("r+b") as file:
-        file.truncate(len(served.files[str(paths[2])]) // 4)
-    (got / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5").unlink()
+    aside = (got / paths[0]).parent / ".download"
+    (aside / f"{paths[1].name}.json").unlink()
+    content = (got / paths[2]).read_bytes()
+    (aside / f"{paths[2].name}.part").write_bytes(content[: len(content) // 4])
+    (got / paths[2]).unlink()
+    (got / _STIMULI).unlink()
     served.requests.clear()
     done = call(served, got, "--subjects", "1,2", "--list")
     said = {line.split()[-1]: line for line in done.output.splitlines()}
@@ -105,8 +111,8 @@ def test_the_list_says_what_is_there(served, tree, got):
     assert served.fetched == []
     for path, state in zip(paths, ("differs", "not checked", "25%"), strict=True):
         assert said[str(path)].lstrip().startswith(state)
-    assert said["nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"].lstrip().startswith("-  ")
-    assert said["nsddata/experiments/nsd/nsd_expdesign.mat"].lstrip().startswith("verified")
+    assert said[_STIMULI].lstrip().startswith("-  ")
+    assert said[_DESIGN].lstrip().startswith("verified")
     assert len(said) == len(files_below(tree.root)) + 1
     assert done.output.splitlines()[-1].startswith(f"{len(said) - 1} files, ")
 
@@ -132,9 +138,10 @@ def test_sessions_and_subjects_are_chosen(served, tree, got):
 
 
 def test_what_the_bucket_lacks_is_named(served, tree, got):
-    for subject, key in ((1, "nsddata/experiments/nsd/nsd_expdesign.mat"), (3, "subj03/behav")):
-        served.files.pop(key, None) if subject == 1 else served.files.update({_DESIGN: b"x"})
-        assert key in refused(served, got, "--subjects", str(subject), "--accept-terms")
+    for key in (_DESIGN, _TABLE, _STIMULI, "nsddata/ppdata/subj01/behav/responses.tsv"):
+        content = served.files.pop(key)
+        assert f"{key}: not in the bucket" in refused(served, got, *SOME)
+        served.files[key] = content
     for name in ("rh.betas_session02.mgh", "lh.ncsnr.mgh"):
         key = str(tree.beta_file(1, "lh", 1).with_name(name).relative_to(tree.root))
         content = served.files.pop(key)
@@ -142,9 +149,6 @@ def test_what_the_bucket_lacks_is_named(served, tree, got):
         served.files[key] = content
     assert "not all" in refused(served, got, *SOME, "--sessions", "4")
     assert served.fetched == []
-
-
-_DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
 
 
 @pytest.mark.parametrize(
@@ -191,8 +195,8 @@ def test_each_space_asks_for_its_own_files(s3):
             *("nsddata/ppdata/subj02/func1mm/roi/nsdgeneral.nii.gz", f"{labels}streams.mgz.ctab"),
         ],
     }
-    always = [_DESIGN, "nsddata/ppdata/subj02/behav/responses.tsv"]
-    always += ["nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"]
+    always = [_DESIGN, _TABLE, "nsddata/ppdata/subj02/behav/responses.tsv"]
+    always += [_STIMULI]
     unwanted = [f"{labels}lh.cortex.label", f"{volume}meanbeta.nii.gz", f"{volume}valid.nii.gz"]
     unwanted += [f"{native}lh.betas_session01.mgh", "nsddata/ppdata/subj02/func1pt8mm/roi/x.nii.gz"]
     s3.files.update(dict.fromkeys([*always, *unwanted, *chain(*wanted.values())], b"?"))

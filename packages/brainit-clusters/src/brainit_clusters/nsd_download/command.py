@@ -40,7 +40,7 @@ def download(
     ] = "betas_fithrf_GLMdenoise_RR",
     sessions: Annotated[
         str | None,
-        typer.Option(help="1-40, as far as a subject has them; a dataset needs all."),
+        typer.Option(help="1-40, as far as a subject has them; all if left out."),
     ] = None,
     volumes: Annotated[
         str, typer.Option(help="Format of the betas of func1pt8mm and func1mm: hdf5 or nii.gz.")

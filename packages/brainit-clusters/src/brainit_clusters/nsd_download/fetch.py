@@ -21,7 +21,7 @@ from brainit_clusters.nsd_download.bucket import Bucket, TransferError
 from brainit_clusters.nsd_download.etag import Check, check
 from brainit_clusters.nsd_download.listing import RemoteFile
 
-CHECKS = ("md5", "parts", "size")
+_CHECKS = ("md5", "parts", "size")
 State = Literal["absent", "part", "unchecked", "differs", "md5", "parts", "size"]
 _WANTING = ("absent", "part")
 _TRIES = 2
@@ -64,12 +64,17 @@ class Target:
     @property
     def part(self) -> Path:
         """What was fetched so far."""
-        return self.path.with_name(f"{self.path.name}.part")
+        return self._aside / f"{self.path.name}.part"
 
     @property
     def note(self) -> Path:
         """What the part, later the file, is: JSON."""
-        return self.path.with_name(f".{self.path.name}.json")
+        return self._aside / f"{self.path.name}.json"
+
+    @property
+    def _aside(self) -> Path:
+        """On the same disk, and out of sight of whoever lists the folder."""
+        return self.path.parent / ".download"
 
     @property
     def facts(self) -> dict[str, object]:
@@ -99,7 +104,7 @@ def found(target: Target) -> tuple[State, int]:
     status = target.path.stat()
     if status.st_size != target.size or not target.path.is_file():
         return "differs", 0
-    if note and note.get("check") in CHECKS and note.get("mtime_ns") == status.st_mtime_ns:
+    if note and note.get("check") in _CHECKS and note.get("mtime_ns") == status.st_mtime_ns:
         return note["check"], target.size
     return ("unchecked", target.size) if target.is_whole else ("differs", 0)
 
@@ -179,7 +184,7 @@ def fetch(target: Target, bucket: Bucket, advance: Callable[[int], None]) -> Che
     """
     if (state := found(target)[0]) not in _WANTING:
         return _check_there(target, state, bucket)
-    target.path.parent.mkdir(parents=True, exist_ok=True)
+    target.part.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.part, bucket) as part:
         if (state := found(target)[0]) not in _WANTING:  # another process was faster
             target.part.unlink()

@@ -73,6 +73,7 @@ def select(bucket: Bucket, profile: Profile) -> list[RemoteFile]:
         TransferError, ValueError: see `Bucket.files`.
     """
     files = _one(bucket, "nsddata/experiments/nsd/nsd_expdesign.mat")
+    files += _one(bucket, "nsddata/experiments/nsd/nsd_stim_info_merged.csv")
     for subject in profile.subjects:
         files += _one(bucket, f"nsddata/ppdata/subj{subject:02d}/behav/responses.tsv")
     for folder, names in _region_folders(profile):
