@@ -206,6 +206,11 @@ def test_each_space_asks_for_its_own_files(s3):
         profile = Profile(subjects=(2,), space=space, betas="betas_fithrf", volumes=volumes)
         keys = [file.key for file in select(Bucket(s3.url), profile)]
         assert sorted(keys) == sorted(always + expected)
+    del s3.files[f"{labels}streams.mgz.ctab"]  # volumes do without names of labels
+    assert len(select(Bucket(s3.url), profile)) == len(keys) - 1
+    del s3.files["nsddata/ppdata/subj02/func1mm/roi/nsdgeneral.nii.gz"]
+    with pytest.raises(FileNotFoundError, match="func1mm/roi/"):
+        select(Bucket(s3.url), profile)
 
 
 # Some trials of a session.

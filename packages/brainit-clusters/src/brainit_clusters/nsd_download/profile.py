@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from brainit_clusters.nsd_download.bucket import Bucket
@@ -13,7 +12,7 @@ SPACES = ("fsaverage", "nativesurface", "func1pt8mm", "func1mm")
 BETAS = ("betas_assumehrf", "betas_fithrf", "betas_fithrf_GLMdenoise_RR")
 VOLUME_FORMATS = ("hdf5", "nii.gz")
 _LABELS = re.compile(r"[lr]h\.[^/]+\.mgz|[^/]+\.mgz\.ctab")
-_COLOURS = re.compile(r"[^/]+\.mgz\.ctab")
+_NAMES = re.compile(r"[^/]+\.mgz\.ctab")
 _REGIONS = re.compile(r"[^/]+\.nii\.gz")
 
 
@@ -76,8 +75,7 @@ def select(bucket: Bucket, profile: Profile) -> list[RemoteFile]:
     files += _one(bucket, "nsddata/experiments/nsd/nsd_stim_info_merged.csv")
     for subject in profile.subjects:
         files += _one(bucket, f"nsddata/ppdata/subj{subject:02d}/behav/responses.tsv")
-    for folder, names in _region_folders(profile):
-        files += _matching(bucket, folder, names)
+    files += _regions(bucket, profile)
     for subject in profile.subjects:
         files += betas(bucket, profile, subject)
     files += _one(bucket, "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
@@ -109,17 +107,20 @@ def betas(bucket: Bucket, profile: Profile, subject: int) -> list[RemoteFile]:
     return [file for files in wanted for file in files]
 
 
-def _region_folders(profile: Profile) -> Iterator[tuple[str, re.Pattern[str]]]:
-    """Folders with masks and atlases, and the names to take from each."""
+def _regions(bucket: Bucket, profile: Profile) -> list[RemoteFile]:
+    """Masks and atlases, and the names of their labels."""
     if profile.space == "fsaverage":
-        yield "nsddata/freesurfer/fsaverage/label/", _LABELS
-        return
+        return _some(bucket, "nsddata/freesurfer/fsaverage/label/", _LABELS)
+    files = []
     for subject in profile.subjects:
         name = f"subj{subject:02d}"
         labels = f"nsddata/freesurfer/{name}/label/"
         if profile.is_volume:
-            yield f"nsddata/ppdata/{name}/{profile.space}/roi/", _REGIONS
-        yield labels, _COLOURS if profile.is_volume else _LABELS
+            files += _some(bucket, f"nsddata/ppdata/{name}/{profile.space}/roi/", _REGIONS)
+            files += _matching(bucket, labels, _NAMES)
+        else:
+            files += _some(bucket, labels, _LABELS)
+    return files
 
 
 def _one(bucket: Bucket, key: str) -> list[RemoteFile]:
@@ -130,9 +131,13 @@ def _one(bucket: Bucket, key: str) -> list[RemoteFile]:
     return files
 
 
-def _matching(bucket: Bucket, folder: str, names: re.Pattern[str]) -> list[RemoteFile]:
+def _some(bucket: Bucket, folder: str, names: re.Pattern[str]) -> list[RemoteFile]:
     """The files in a folder whose name fits, or `FileNotFoundError`."""
-    files = [file for file in bucket.files(folder) if names.fullmatch(file.key[len(folder) :])]
+    files = _matching(bucket, folder, names)
     if not files:
         raise FileNotFoundError(f"{folder}: nothing in the bucket fits {names.pattern}")
     return files
+
+
+def _matching(bucket: Bucket, folder: str, names: re.Pattern[str]) -> list[RemoteFile]:
+    return [file for file in bucket.files(folder) if names.fullmatch(file.key[len(folder) :])]
