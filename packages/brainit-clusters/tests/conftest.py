@@ -21,6 +21,7 @@ def _helper(name: str):
 
 nsd_files = _helper("nsd_files")
 own_data = _helper("own_data")
+s3_server = _helper("s3_server")
 
 
 @pytest.fixture
@@ -31,3 +32,9 @@ def tree(tmp_path: Path):
 @pytest.fixture
 def data(tmp_path: Path):
     return own_data.trial_data(tmp_path)
+
+
+@pytest.fixture
+def s3():
+    with s3_server.serve() as bucket:
+        yield bucket

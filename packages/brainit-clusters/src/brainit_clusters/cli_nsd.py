@@ -19,8 +19,10 @@ from brainit_clusters.data.nsd import (
     prepare_synthetic,
     summarise_tree,
 )
+from brainit_clusters.nsd_download.command import download
 
 app = typer.Typer(help="The Natural Scenes Dataset (NSD).", no_args_is_help=True)
+app.command()(clear_errors(download))
 
 Root = Annotated[Path, typer.Argument(help="Folder that holds nsddata and nsddata_betas.")]
 DEFAULT = NSDConfig()
