@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from brainit_bit import info_nce, multi_scale_info_nce
-from brainit_bit.ops.info_nce.cpu import TILE, _tile_shares
+from brainit_bit.ops.info_nce.cpu import COLUMNS, ROWS, _tile_shares
 from brainit_bit.ops.info_nce.reference import info_nce_reference
 
 OPERATOR = torch.ops.brainit.info_nce
@@ -26,7 +26,9 @@ def features(n_rows: int, n_columns: int, dtype: torch.dtype = torch.float64) ->
     return [torch.randn(s, generator=generator, dtype=torch.float64).to(dtype) for s in shapes]
 
 
-@pytest.mark.parametrize(("n_rows", "n_columns", "first"), [(TILE + 9, TILE + 172, 31), (1, 1, 0)])
+@pytest.mark.parametrize(
+    ("n_rows", "n_columns", "first"), [(ROWS + 9, 2 * COLUMNS + 172, 31), (1, 1, 0)]
+)
 def test_some_rows_of_a_logit_matrix(n_rows: int, n_columns: int, first: int) -> None:
     pair = [tensor.requires_grad_() for tensor in features(n_rows, n_columns)]
     logits = pair[0] @ pair[1].T
@@ -72,7 +74,8 @@ def test_gradients_of_wide_logits_hold_no_subnormal_numbers(spread: float) -> No
     lse = [wide.logsumexp(dim, keepdim=True) for dim in (1, 0)]
     truth = ((wide - lse[0]).exp() + (wide - lse[1]).exp()) / 60
     weight = torch.full((60, 1), 1 / 60), torch.full((50,), 1 / 60)
-    shares = _tile_shares(logits, lse[0].float(), lse[1][0].float(), *weight)
+    space = torch.empty(60, 50)
+    shares = _tile_shares(logits, lse[0].float(), lse[1][0].float(), *weight, space)
     torch.testing.assert_close(shares.double(), truth, rtol=200 * 2**-22, atol=1e-30)
     assert not ((shares != 0) & (shares.abs() < torch.finfo(torch.float32).tiny)).any()
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from brainit_bit import info_nce, multi_scale_info_nce
-from brainit_bit.ops.info_nce.cpu import TILE
+from brainit_bit.ops.info_nce.cpu import ROWS as TILE_ROWS
 from brainit_bit.ops.info_nce.reference import info_nce_reference
 
-ROWS = 2 * TILE + 37  # whole tiles and a part of one
+ROWS = 2 * TILE_ROWS + 37  # whole tiles and a part of one
 
 
 def features(rows: int, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from brainit_bit.ops._pages import on_large_pages
+
 
 def cluster_context(
     activations: Tensor,
@@ -59,7 +61,7 @@ def cluster_context_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `cluster_context`: three products of its size; see `ops`."""
     grad_activations = activations.new_empty(activations.shape if with_activations else 0)
-    grad_embedding = embedding.new_empty(embedding.shape)
+    grad_embedding = on_large_pages(embedding.new_empty(embedding.shape))
     grad_query = query.new_empty(query.shape)
     clusters = zip(
         *(tensor.split(sizes, 1) for tensor in (activations, weights)),

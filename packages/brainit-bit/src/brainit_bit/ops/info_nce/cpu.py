@@ -1,4 +1,7 @@
-"""Log-sum-exps of a logit matrix by square tiles: plain torch on BLAS, any device."""
+"""Log-sum-exps of a logit matrix by tiles: plain torch on BLAS, any device.
+
+All tiles share the same memory: pages of a fresh tile cost more time than a pass over it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-TILE = 1024  # large enough for BLAS, small enough to stay near the cores for several passes
+ROWS, COLUMNS = 1024, 512  # of a tile: enough work for BLAS, and two cores' caches hold it
 SAFE_RANGE = 60.0  # exp(-60) is a normal number in fp32, and so is its product with a mean's 1 / N
 NEGLIGIBLE = 1e-30  # a probability that no sum with the largest of its row can show
 
@@ -19,9 +22,11 @@ def info_nce(predicted: Tensor, target: Tensor, first: int) -> tuple[Tensor, Ten
         positives = (predicted * target[first : first + len(predicted)]).sum(1)
         rows = predicted.new_full((len(predicted),), -torch.inf)
         columns = predicted.new_full((len(target),), -torch.inf)
-        for part, row in _tiles([predicted, rows]):
-            for other, column in _tiles([target, columns]):
-                along_row, along_column = _tile_log_sum_exps(part @ other.T)
+        space = predicted.new_empty(ROWS * COLUMNS)
+        for part, row in _blocks([predicted, rows], ROWS):
+            for other, column in _blocks([target, columns], COLUMNS):
+                logits = torch.mm(part, other.T, out=_tile(space, part, other))
+                along_row, along_column = _tile_log_sum_exps(logits)
                 torch.logaddexp(row, along_row, out=row)
                 torch.logaddexp(column, along_column, out=column)
         return positives, rows, columns
@@ -29,7 +34,7 @@ def info_nce(predicted: Tensor, target: Tensor, first: int) -> tuple[Tensor, Ten
 
 def _tile_log_sum_exps(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exps of a tile; one exponential serves both where its logits are close enough."""
-    low, high = logits.aminmax()
+    low, high = logits.amin(), logits.amax()  # aminmax takes longer than both
     if high - low > SAFE_RANGE:
         return logits.logsumexp(1), logits.logsumexp(0)
     exponentials = logits.sub_(high).exp_()
@@ -58,10 +63,12 @@ def info_nce_backward(
             torch.mul(predicted, grad_positives[:, None], out=grad_target[own])
         by_rows = [predicted, rows[:, None], grad_rows[:, None], grad_predicted]
         by_columns = [target, columns, grad_columns, grad_target if with_target else target]
-        for part, row, grad_row, grad_part in _tiles(by_rows):
-            for other, column, grad_column, grad_other in _tiles(by_columns):
-                logits = part @ other.T
-                share = _tile_shares(logits, row, column, grad_row, grad_column)
+        space, second = predicted.new_empty(2, ROWS * COLUMNS)
+        for part, row, grad_row, grad_part in _blocks(by_rows, ROWS):
+            for other, column, grad_column, grad_other in _blocks(by_columns, COLUMNS):
+                logits = torch.mm(part, other.T, out=_tile(space, part, other))
+                factors = _tile(second, part, other)
+                share = _tile_shares(logits, row, column, grad_row, grad_column, factors)
                 grad_part.addmm_(share, other)
                 if with_target:
                     grad_other.addmm_(share.T, part)
@@ -69,20 +76,34 @@ def info_nce_backward(
 
 
 def _tile_shares(
-    logits: Tensor, row: Tensor, column: Tensor, grad_row: Tensor, grad_column: Tensor
+    logits: Tensor,
+    row: Tensor,
+    column: Tensor,
+    grad_row: Tensor,
+    grad_column: Tensor,
+    space: Tensor,
 ) -> Tensor:
-    """Gradients of a tile of logits; one exponential serves both softmaxes where none is tiny."""
+    """Gradients of a tile of logits; one exponential serves both softmaxes where none is tiny.
+
+    The logits and `space`, of their shape, are written over.
+    """
     highest = torch.maximum(row.amax(), column.amax())
     if highest - logits.amin() <= SAFE_RANGE:
-        factors = grad_row * (highest - row).exp_() + grad_column * (highest - column).exp_()
-        return logits.sub_(highest).exp_().mul_(factors)
+        by_row = grad_row * (highest - row).exp_()
+        by_column = grad_column * (highest - column).exp_()
+        return logits.sub_(highest).exp_().mul_(torch.add(by_row, by_column, out=space))
     # Subnormal numbers make a matrix product on a CPU some twenty times slower.
     along_column, along_row = (
         functional.threshold(part.exp_(), NEGLIGIBLE, 0, inplace=True)
-        for part in (logits - column, logits.sub_(row))
+        for part in (torch.sub(logits, column, out=space), logits.sub_(row))
     )
     return along_column.mul_(grad_column).addcmul_(along_row, grad_row)
 
 
-def _tiles(tensors: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(tensor.split(TILE) for tensor in tensors), strict=True)
+def _blocks(tensors: list[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+
+
+def _tile(space: Tensor, part: Tensor, other: Tensor) -> Tensor:
+    """The beginning of `space` as a tile of the logits of some rows and some columns."""
+    return space[: len(part) * len(other)].view(len(part), len(other))
