@@ -1,4 +1,8 @@
-"""Train the low-level Brain Interaction Transformer: voxels to VGG features, by contrast."""
+"""Train the low-level Brain Interaction Transformer: voxels to VGG features, by contrast.
+
+Beyond the paper, a thumbnail of the image may be one more level, learnt by squared error: what
+features past a ReLU keep of colours and their layout is little, and contrast is not after it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from tqdm.auto import tqdm
 
 from brainit import engine
@@ -27,8 +32,10 @@ from brainit_dip.vgg import VGGFeatures, load_vgg
 from brainit_dip.vgg_tokens import VGGTokens
 
 VALIDATION_SEED = 0
-WHITENED_FROM = 400
-"""Images whose features tell their covariance."""
+MOMENTS_FROM = 400
+"""Images whose features tell their covariance, and the thumbnail's its spread."""
+THUMBNAIL_LOSS = 3.0
+"""Weight of the thumbnail's squared error, in units of its variance, beside the mean contrast."""
 KEPT_BYTES = 2 * 2**30
 """Features of all images are computed once and kept if they fit; otherwise in each step."""
 
@@ -78,15 +85,17 @@ class LowLevelTask(decoding.DecodingTask):
         values = sum(prod(shape) for shape in vgg.map_shapes())
         small = 2 * values * len(samples.images) <= KEPT_BYTES
         self.kept = self._all_features(values) if small else None
+        self.n_contrasted = sum(self.layout.level_sizes[: len(vgg.widths)])
         self.whitening = self._whitening() if settings.whiten else None
+        self.thumbnail = self._thumbnail_moments() if vgg.thumbnail else None
 
     def loss(self, draw: decoding.Draw) -> Tensor:
-        """Symmetric InfoNCE over the drawn tokens of the whole batch, mean over levels."""
+        """Symmetric InfoNCE over the tokens that the batch draws, and the thumbnail's error."""
         batch = self.samples.load(draw)
         multiplicity, generator = self.draw_voxels(batch)
         queries, levels = draw_queries(self.layout.level_sizes, self.queries, generator)
         predicted = self.module(batch.activations, batch.subject, multiplicity, queries).features
-        return self._contrast(predicted, batch, queries, levels)
+        return self._loss(predicted, batch, queries, levels)
 
     def validate(self) -> dict[str, float]:
         """Negative loss on held-out images, with one fixed draw of tokens."""
@@ -95,7 +104,7 @@ class LowLevelTask(decoding.DecodingTask):
         losses = []
         for batch in self.samples.held_out("val"):
             predicted = self.module(batch.activations, batch.subject, queries=queries).features
-            losses.append(float(self._contrast(predicted, batch, queries, levels)))
+            losses.append(float(self._loss(predicted, batch, queries, levels)))
         return {"score": -sum(losses) / len(losses)}
 
     @torch.inference_mode()
@@ -112,14 +121,21 @@ class LowLevelTask(decoding.DecodingTask):
                 fit.update(*part)
         return fit.solve()
 
-    def _contrast(
+    def _loss(
         self, predicted: Tensor, batch: decoding.Batch, queries: Tensor, levels: Tensor
     ) -> Tensor:
         with torch.autocast(predicted.device.type, enabled=False):
-            target = self._targets(batch.images, queries)
+            predicted, target = predicted.float(), self._targets(batch.images, queries)
+            n = int((queries < self.n_contrasted).sum())  # queries are in the order of levels
+            vgg, of_vgg = target[:, :n], levels[:n]
             if self.whitening:
-                target = self.whitening(target, levels)
-            return multi_scale_info_nce(predicted.float(), target, levels)
+                vgg = self.whitening(vgg, of_vgg)
+            loss = multi_scale_info_nce(predicted[:, :n], vgg, of_vgg)
+            if self.thumbnail is None:
+                return loss
+            mean, std = self.thumbnail
+            error = functional.mse_loss(predicted[:, n:], (target[:, n:] - mean) / std)
+            return loss + THUMBNAIL_LOSS * error
 
     def _targets(self, images: Tensor, queries: Tensor) -> Tensor:
         """Features of some tokens of images, [B, Q, D]."""
@@ -127,11 +143,18 @@ class LowLevelTask(decoding.DecodingTask):
         return self.layout.take(values, queries).float()
 
     def _whitening(self) -> LevelWhitening:
-        """Fit on images that are trained on, evenly spread over the table."""
+        tokens = self._targets(self._some_images(), torch.arange(self.n_contrasted))
+        return LevelWhitening(tokens, self.layout.level_sizes[: len(self.vgg.widths)])
+
+    def _thumbnail_moments(self) -> tuple[Tensor, Tensor]:
+        tokens = torch.arange(self.n_contrasted, self.layout.n_tokens)
+        values = self._targets(self._some_images(), tokens)
+        return values.mean(), values.std()
+
+    def _some_images(self) -> Tensor:
+        """Images that are trained on, evenly spread over the table."""
         trained = self.samples.trained_images()
-        chosen = trained[torch.linspace(0, len(trained) - 1, WHITENED_FROM).long().unique()]
-        everything = torch.arange(self.layout.n_tokens)
-        return LevelWhitening(self._targets(chosen, everything), self.layout.level_sizes)
+        return trained[torch.linspace(0, len(trained) - 1, MOMENTS_FROM).long().unique()]
 
     def _all_features(self, values: int) -> Tensor:
         kept = torch.empty(len(self.samples.images), values, dtype=torch.float16)
