@@ -1,4 +1,4 @@
-"""The `brainit-clusters` command: fit clusters, transfer them, describe them."""
+"""The `brainit-clusters` command: fit clusters, transfer, describe, compare and plot them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import typer
 from safetensors import SafetensorError
 
+from brainit_clusters.cli_compare import compare
+from brainit_clusters.cli_maps import plot
 from brainit_clusters.clusters import VoxelClusters, fit_clusters, hash_of, unit
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.embeddings import load_embeddings
@@ -35,7 +37,7 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             text = error.args[0] if isinstance(error, KeyError) else error
             typer.echo(f"error: {' '.join(str(text).split())}", err=True)
             raise typer.Exit(1) from None
@@ -116,6 +118,10 @@ def describe(
     with BrainDataset.open(dataset) if dataset else nullcontext() as opened:
         summary = jsonable(summarise(found, opened))
     typer.echo(json.dumps(summary, indent=2, allow_nan=False) if as_json else _text(summary))
+
+
+app.command()(_clear_errors(compare))
+app.command()(_clear_errors(plot))
 
 
 def _text(summary: dict[str, Any]) -> str:
