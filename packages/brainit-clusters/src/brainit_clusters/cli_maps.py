@@ -115,7 +115,7 @@ def _draw(
     for path in paths.values():
         if path.exists() and not force:
             raise FileExistsError(f"{path}: exists already; add --force to replace it")
-    title = f"{found.description.split('.')[0].split(',')[0]}: {subject.name}"
+    title = f"{found.title}, {subject.name}"
     values = found.values if found.labels is None else np.asarray(found.values) - 1
     if "png" in kinds:
         import matplotlib.pyplot as plt

@@ -25,6 +25,7 @@ class VoxelMap:
         name: In letters and digits; becomes `desc` of labels, `stat` of numbers.
         values: [n_voxels], floats (NaN: unknown), or int32 labels from 1 (0: none).
         description: One sentence.
+        title: Above pictures of it.
         units: Of the numbers, "" where they have none.
         labels: Label -> name, ascending; None for a map of numbers.
         params: How it was made (JSON values).
@@ -33,6 +34,7 @@ class VoxelMap:
     name: str
     values: NDArray[np.floating] | NDArray[np.int32]
     description: str
+    title: str
     units: str = ""
     labels: Mapping[int, str] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +57,7 @@ def cluster_map(clusters: VoxelClusters, subject: str) -> VoxelMap:
         CLUSTERS,
         clusters.labels_of(subject) + np.int32(1),
         "Functional cluster of each voxel, shared by all subjects; label k + 1 is cluster k.",
+        "Functional clusters",
         labels={k + 1: f"cluster {k}" for k in range(clusters.n_clusters)},
         params={"n_clusters": clusters.n_clusters, "embedding_hash": clusters.embedding_hash},
     )
@@ -75,6 +78,7 @@ def atlas_map(subject: SubjectData, atlas: str) -> VoxelMap:
         atlas,
         values,
         f"Atlas {atlas} of the dataset.",
+        f"Atlas {atlas}",
         labels={code: names.get(code, str(code)) for code in codes if code > 0},
     )
 
@@ -85,6 +89,7 @@ def noise_ceiling_map(subject: SubjectData) -> VoxelMap:
         "noiseceiling",
         subject.noise_ceiling,
         "Share of the variance of the averaged betas that a perfect model could explain.",
+        "Noise ceiling",
         "R^2",
     )
 
@@ -98,4 +103,4 @@ def number_map(name: str, values: ArrayLike, description: str = "", units: str =
     array = np.asarray(values)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{name}: {array.dtype} of shape {array.shape}, expected floats [n]")
-    return VoxelMap(name, array, description or f"{name} of each voxel.", units)
+    return VoxelMap(name, array, description or f"{name} of each voxel.", name, units)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,14 +24,25 @@ def fsaverage5() -> Any:
     Raises:
         ModuleNotFoundError: naming the extra, if it is not installed.
     """
-    try:
-        import matplotlib  # noqa: F401
-        from nilearn.datasets import fetch_surf_fsaverage
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"pictures need {error.name}: pip install 'brainit-clusters[plot]'", name=error.name
-        ) from error
+    need_extra()
+    from nilearn.datasets import fetch_surf_fsaverage
+
     return fetch_surf_fsaverage("fsaverage5")
+
+
+def need_extra() -> None:
+    """Check that what pictures need is installed.
+
+    Raises:
+        ModuleNotFoundError: naming the extra, if it is not.
+    """
+    for name in ("matplotlib", "nilearn", "plotly"):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"pictures need {name}: pip install 'brainit-clusters[plot]'", name=name
+            ) from error
 
 
 def on_mesh(subject: SubjectData, values: ArrayLike) -> list[NDArray[np.float64]]:
@@ -68,6 +80,7 @@ def label_values(
     labels: ArrayLike,
 ) -> tuple[NDArray[np.float64], ListedColormap, tuple[float, float]]:
     """Labels as values to draw (NaN below 0), their colours, and the limits of these."""
+    need_extra()
     from matplotlib.colors import ListedColormap
 
     numbers = np.asarray(labels)

@@ -111,7 +111,7 @@ def plot_values(
     figure.suptitle(title, y=0.985, fontsize=13)
     if bar:
         scale = ScalarMappable(Normalize(low, high), plt.get_cmap(colours))
-        axes = figure.add_axes((0.4, 0.05, 0.2, 0.02))
+        axes = figure.add_axes((0.4, 0.085, 0.2, 0.02))
         figure.colorbar(scale, cax=axes, orientation="horizontal", label=label)
     return _saved(figure, path)
 
