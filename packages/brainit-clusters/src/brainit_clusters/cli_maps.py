@@ -107,8 +107,12 @@ def _draw(
     force: bool,
 ) -> list[Path]:
     from brainit_clusters.plot import plot_clusters, plot_values, write_page
+    from brainit_clusters.plot.cortex import need_extra
 
-    if kinds and (mesh is None or mesh.space != "fsaverage"):
+    if not kinds:
+        return []
+    need_extra()
+    if mesh is None or mesh.space != "fsaverage":
         raise ValueError(f"{subject.name}: pictures are of fsaverage alone, expected other formats")
     names = {kind: map_name(subject, found, mesh, task) for kind in kinds}
     paths = {kind: out / replace(n, extension=f".{kind}").path for kind, n in names.items()}
