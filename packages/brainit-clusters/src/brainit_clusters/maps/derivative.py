@@ -25,7 +25,7 @@ _COLUMNS = {
     "color": {"Description": "Colour to show it in, hexadecimal RGB."},
 }
 # What the BIDS standard has no names for yet: numbers, labels of meshes, pictures.
-_IGNORED = "*_statmap.*\n*_den-*_dseg.*\nsub-*/figures/\n"
+_IGNORED = "*_statmap.*\n*_dseg.*\nfigures\n"
 
 
 def write_map(
