@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib").use("Agg")
 pytest.importorskip("nilearn")
+pytest.importorskip("plotly")
 
 from brainit_clusters import SubjectData
-from brainit_clusters.plot import N_VERTICES, plot_clusters, plot_values
+from brainit_clusters.plot import N_VERTICES, plot_clusters, plot_values, write_page
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +46,31 @@ def test_each_hemisphere_is_drawn_in_its_colour(subject, tmp_path):
     assert hues == [0, 2]  # the first cluster is red, the second blue
     with pytest.raises(ValueError, match="values have shape"):
         plot_values(subject, np.zeros(3))
+
+
+def test_voxels_of_volumes_are_not_drawn(subject):
+    volume = replace(subject, hemisphere=np.full(subject.n_voxels, 2, np.uint8))
+    with pytest.raises(ValueError, match="not vertices of a mesh"):
+        plot_values(volume, np.zeros(subject.n_voxels))
+
+
+def test_atlases_have_a_legend_of_what_is_there(subject):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    figure = plot_clusters(subject, subject.hemisphere, names={0: "V1", 1: "V2", 2: "none"})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["V1", "V2"]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("categories", [True, False])
+def test_page_holds_both_hemispheres_and_needs_no_network(subject, tmp_path, categories):
+    values = subject.hemisphere.astype(int if categories else float)
+    page = write_page(tmp_path / "map.html", subject, values, "Map", categories).read_text()
+    # Nothing that a browser would fetch: scripts, styles and pictures are within.
+    assert not re.search(r"<(script|img|iframe|link)\s[^>]*(src|href)=", page)
+    assert len(page) < 5e6
+    colours = re.findall("#[0-9a-f]{6}", re.search(r'"vertexcolor_both": \[(.*?)\]', page)[1])
+    assert len(colours) == 2 * N_VERTICES
+    left, right = (set(colours[part]) for part in (slice(N_VERTICES), slice(N_VERTICES, None)))
+    # Every vertex has a voxel, so each hemisphere has one colour.
+    assert len(left) == len(right) == 1
+    assert left != right

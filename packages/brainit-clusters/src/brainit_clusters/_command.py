@@ -21,7 +21,7 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             text = error.args[0] if isinstance(error, KeyError) else error
             typer.echo(f"error: {' '.join(str(text).split())}", err=True)
             raise typer.Exit(1) from None

@@ -1,4 +1,4 @@
-"""The `brainit-clusters` command: fit clusters, transfer them, describe them; `nsd` beside them."""
+"""The `brainit-clusters` command: fit clusters, transfer, describe, compare and plot them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import typer
 
 from brainit_clusters._command import Force, Output, check_output, clear_errors
+from brainit_clusters.cli_compare import compare
+from brainit_clusters.cli_maps import plot
 from brainit_clusters.cli_nsd import app as nsd_app
 from brainit_clusters.clusters import VoxelClusters, fit_clusters, hash_of, unit
 from brainit_clusters.data.dataset import BrainDataset
@@ -98,6 +100,10 @@ def describe(
     with BrainDataset.open(dataset) if dataset else nullcontext() as opened:
         summary = jsonable(summarise(found, opened))
     typer.echo(json.dumps(summary, indent=2, allow_nan=False) if as_json else _text(summary))
+
+
+app.command()(clear_errors(compare))
+app.command()(clear_errors(plot))
 
 
 def _text(summary: dict[str, Any]) -> str:

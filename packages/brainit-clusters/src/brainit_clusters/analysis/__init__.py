@@ -8,6 +8,12 @@ from brainit_clusters.analysis.baselines import (
     kmeans_clusters,
 )
 from brainit_clusters.analysis.compactness import Compactness, mesh_edges, spatial_compactness
+from brainit_clusters.analysis.comparison import (
+    GroupingScores,
+    compare_groupings,
+    standard_groupings,
+    voxel_coordinates,
+)
 from brainit_clusters.analysis.composition import Composition, composition
 from brainit_clusters.analysis.enrichment import Enrichment, roi_enrichment
 from brainit_clusters.analysis.jsonable import jsonable
@@ -19,6 +25,7 @@ from brainit_clusters.analysis.preference import (
     label_preference,
 )
 from brainit_clusters.analysis.significance import corrected, permutation_p
+from brainit_clusters.analysis.spin import Spins, SpunAgreement, spun_agreement
 from brainit_clusters.analysis.stability import (
     Stability,
     half_stability,
@@ -33,13 +40,17 @@ __all__ = [
     "Compactness",
     "Composition",
     "Enrichment",
+    "GroupingScores",
     "Homogeneity",
     "NumberOfClusters",
     "Preference",
+    "Spins",
+    "SpunAgreement",
     "Stability",
     "agreement",
     "choose_n_clusters",
     "cluster_responses",
+    "compare_groupings",
     "composition",
     "coordinate_clusters",
     "corrected",
@@ -53,6 +64,9 @@ __all__ = [
     "roi_enrichment",
     "seed_stability",
     "spatial_compactness",
+    "spun_agreement",
+    "standard_groupings",
     "subject_stability",
     "summarise",
+    "voxel_coordinates",
 ]

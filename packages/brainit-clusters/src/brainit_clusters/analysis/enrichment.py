@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from brainit_clusters.analysis._labels import Labels, aligned, count_pairs, n_labels
 from brainit_clusters.analysis.significance import Correction, corrected, permutation_p
+from brainit_clusters.analysis.spin import Spins, joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class Enrichment:
         p: float64 [K, R], one-sided (more than chance), not corrected; NaN for empty clusters.
         adjusted_p: float64 [K, R], corrected for all K x R tests.
         correction: How: "holm" or "benjamini-hochberg".
-        n_permutations: No p is below 1 / (1 + n_permutations).
+        n_permutations: No p is below 1 / (1 + n_permutations); rotations, with spins.
     """
 
     regions: NDArray[np.int64]
@@ -43,19 +45,25 @@ def roi_enrichment(
     seed: int = 0,
     correction: Correction = "benjamini-hochberg",
     background: int | None = 0,
+    spins: Spins | None = None,
 ) -> Enrichment:
-    """Test which clusters are enriched in which regions, by permuting labels within subjects.
+    """Test which clusters are enriched in which regions.
 
-    Permuting voxel by voxel ignores that neighbours are alike: read the p-values as a bar to
-    clear, and the overlap as the result.
+    By default labels are permuted within subjects. Permuting voxel by voxel ignores that
+    neighbours are alike, and finds almost any two smooth maps related; `spins` turns the regions
+    about the sphere instead, and keeps their shape. The statistic is then the phi correlation of
+    being in the cluster and in the region, over the voxels that keep a label, so that rotations
+    with fewer of them compare. Rotations that carry a whole region away do not count for it.
 
     Args:
         labels: Clusters, or subject -> int [N_s].
         regions: Subject -> int [N_s] (`SubjectData.roi[...]`).
         n_permutations: With Holm's correction, more than K x R / level, or nothing can pass.
+            With spins, there are as many as of these.
         seed: Of the permutations.
         correction: "holm" or "benjamini-hochberg".
         background: Code of voxels in no region; not tested. None: every code is a region.
+        spins: Rotations of the same subjects, for p-values that allow for smoothness.
 
     Raises:
         ValueError: if these are not of the same voxels, or there is no region.
@@ -68,14 +76,11 @@ def roi_enrichment(
         raise ValueError("expected at least one region and one permutation")
     shape = (n_labels(labels), len(values))
     overlap = count_pairs(ours, columns, *shape)
-    at_least = np.zeros(shape, np.int64)
-    rng = np.random.default_rng(seed)
-    shuffled = columns.copy()
-    for _ in range(n_permutations):
-        for voxels in slices:
-            rng.shuffle(shuffled[voxels])
-        at_least += count_pairs(ours, shuffled, *shape) >= overlap
-    p = permutation_p(at_least, n_permutations)
+    if spins is None:
+        p = _permuted(ours, columns, slices, overlap, n_permutations, seed)
+    else:
+        n_permutations = spins.n
+        p = _spun(ours, columns, joined(spins, labels, slices), overlap)
     p[overlap.sum(axis=1) == 0] = np.nan
     size = overlap.sum(axis=1, keepdims=True) + overlap.sum(axis=0)
     expected = sum(_expected(ours[s], columns[s], shape) for s in slices)
@@ -89,6 +94,51 @@ def roi_enrichment(
         correction,
         n_permutations,
     )
+
+
+def _permuted(
+    ours: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    slices: list[slice],
+    overlap: NDArray[np.int64],
+    n_permutations: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    at_least = np.zeros(overlap.shape, np.int64)
+    rng = np.random.default_rng(seed)
+    shuffled = columns.copy()
+    for _ in range(n_permutations):
+        for voxels in slices:
+            rng.shuffle(shuffled[voxels])
+        at_least += count_pairs(ours, shuffled, *overlap.shape) >= overlap
+    return permutation_p(at_least, n_permutations)
+
+
+def _spun(
+    ours: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    sources: Iterable[NDArray[np.intp]],
+    overlap: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    found = _phi(overlap)
+    at_least, usable = np.zeros(overlap.shape, np.int64), np.zeros(overlap.shape, np.int64)
+    for source in sources:
+        kept = source >= 0
+        phi = _phi(count_pairs(ours[kept], columns[source[kept]], *overlap.shape))
+        usable += np.isfinite(phi)
+        at_least += phi >= found
+    return (1.0 + at_least) / (1 + usable)
+
+
+def _phi(overlap: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Correlation of membership in row and column, [K, R]; NaN where one is empty or all."""
+    n, rows = overlap.sum(), overlap.sum(axis=1, keepdims=True)
+    columns = overlap.sum(axis=0)
+    scale = np.sqrt(rows * (n - rows) * (columns * (n - columns)).astype(np.float64))
+    difference = (overlap * n - rows * columns).astype(np.float64)
+    empty = np.full(overlap.shape, np.nan)
+    phi: NDArray[np.float64] = np.divide(difference, scale, out=empty, where=scale > 0)
+    return phi
 
 
 def _expected(
