@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
@@ -21,42 +21,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from brainit_clusters._files import existing, replacing
 from brainit_clusters.encoder.backbone import Backbone, load_backbone
+from brainit_clusters.encoder.config import EncoderConfig
 from brainit_clusters.encoder.low_rank import LowRankResidual
 from brainit_clusters.encoder.tap import FoldedTap, Tap
 
+__all__ = ["BrainEncoder", "EncoderConfig"]
+
 _WEIGHTS, _CONFIG, _BACKBONE = "model.safetensors", "config.json", "backbone."
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
-    """Sizes of the encoder; the defaults are the paper's.
-
-    Attributes:
-        dim: Width E of a voxel embedding.
-        channels: Channels C of each tap.
-        taps: Blocks after which the backbone is tapped, counted from 1, ascending.
-        rank: Rank of the low-rank residual after each block; 0: none.
-        alpha: The residual is scaled by alpha / rank.
-        dropout: On the attended values, in training.
-        mlp_ratio: Hidden width of a tap's MLP over `channels`.
-    """
-
-    dim: int = 256
-    channels: int = 128
-    taps: tuple[int, ...] = (1, 6, 12, 18, 24)
-    rank: int = 7
-    alpha: float = 0.01
-    dropout: float = 0.25
-    mlp_ratio: int = 4
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "taps", tuple(self.taps))
-        if not self.taps or self.taps[0] < 1 or sorted(set(self.taps)) != list(self.taps):
-            raise ValueError(f"taps are {self.taps}, expected block numbers from 1, ascending")
-        if min(self.dim, self.channels, self.mlp_ratio) < 1 or self.rank < 0:
-            raise ValueError("dim, channels and mlp_ratio must be at least 1, rank at least 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, not in [0, 1)")
 
 
 def _attention_kernel(device: torch.device) -> AbstractContextManager[None]:
@@ -187,10 +158,8 @@ class BrainEncoder(nn.Module):
 
     def read(self, features: list[Tensor], voxels: list[FoldedTap]) -> Tensor:
         """Responses of folded voxels: [B, V]."""
-        shares = [
-            tap(values, part) for tap, values, part in zip(self.taps, features, voxels, strict=True)
-        ]
-        return torch.stack([share.float() for share in shares]).sum(dim=0)
+        taps = zip(self._taps(), features, voxels, strict=True)
+        return torch.stack([tap(values, part) for tap, values, part in taps]).sum(dim=0)
 
     def readout(self, features: list[Tensor], subject: str, voxels: Tensor | None = None) -> Tensor:
         """Predicted responses of one subject's voxels.

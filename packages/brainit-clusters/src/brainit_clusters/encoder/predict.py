@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,18 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from brainit_clusters.data.external import ExternalResponses, write_external
+from brainit_clusters.data.dataset import ImageArray
+from brainit_clusters.data.external import ExternalResponses, ExternalWriter, write_external
 from brainit_clusters.encoder.model import BrainEncoder
-from brainit_clusters.encoder.tap import FoldedTap
 
-__all__ = ["ExternalResponses", "predict_responses", "predict_subjects", "write_external"]
+__all__ = [
+    "ExternalResponses",
+    "predict_external",
+    "predict_responses",
+    "predict_subjects",
+    "read_voxels",
+    "write_external",
+]
 
-_VOXEL_BLOCK = 2048
+# Images whose features wait together: folding a voxel costs as much as reading it for two images.
+_CHUNK = 256
+# Images and voxels read at once. On a CPU what lies between the products should stay in its cache.
+_BLOCK = {"cpu": (1, 1024), "cuda": (32, 2048)}
 
 
 def predict_responses(
     encoder: BrainEncoder,
-    images: NDArray[np.uint8] | Tensor,
+    images: ImageArray | Tensor,
     subject: str,
     batch_size: int = 32,
     progress: bool = False,
@@ -30,45 +44,94 @@ def predict_responses(
     return predict_subjects(encoder, images, [subject], batch_size, progress)[subject]
 
 
-@torch.inference_mode()
 def predict_subjects(
     encoder: BrainEncoder,
-    images: NDArray[np.uint8] | Tensor,
+    images: ImageArray | Tensor,
     subjects: Sequence[str],
     batch_size: int = 32,
     progress: bool = False,
 ) -> dict[str, NDArray[np.float16]]:
-    """Responses of all voxels of several subjects to the same images.
+    """Responses of all voxels of several subjects to the same images, in memory.
 
-    An image goes through the backbone once; voxels are folded once and read in blocks. Runs where
-    the encoder is, under the autocast of the caller; the encoder's mode is restored afterwards.
+    An image goes through the backbone once; voxels are folded once for 256 images and read in
+    blocks. Runs where the encoder is, under the autocast of the caller; the encoder's mode is
+    restored afterwards.
 
     Args:
         encoder: The encoder.
         images: uint8 [n, H, W, 3], or float [n, 3, H, W] in [0, 1].
         subjects: Names.
-        batch_size: Images at a time.
-        progress: Show a progress bar.
+        batch_size: Images at a time in the backbone.
+        progress: Show a progress bar, with images a second.
 
     Returns:
         name -> float16 [n, N_s].
     """
-    was_training, device = encoder.training, encoder.readout_weight.device
-    encoder.eval()
-    folded = {name: _fold_blocks(encoder, name) for name in subjects}
     results = {
-        name: np.empty((len(images), len(encoder.voxel_embedding(name))), np.float16)
+        name: np.empty((images.shape[0], len(encoder.voxel_embedding(name))), np.float16)
         for name in subjects
     }
-    starts = range(0, len(images), batch_size)
-    for start in tqdm(starts, desc="predict", unit="batch", disable=not progress):
-        batch = to_float(images[start : start + batch_size]).to(device)
-        features = encoder.features(batch)
-        for name, blocks in folded.items():
-            responses = torch.cat([encoder.read(features, block) for block in blocks], dim=1)
-            results[name][start : start + batch_size] = responses.half().cpu().numpy()
-    encoder.train(was_training)
+    for rows, responses in _chunks(encoder, images, subjects, 0, batch_size, progress):
+        for name, values in responses.items():
+            results[name][rows] = values
     return results
+
+
+def predict_external(
+    path: str | Path,
+    encoder: BrainEncoder,
+    images: ImageArray,
+    subjects: Sequence[str] | None = None,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> Path:
+    """Write predicted responses of all voxels to many images, a chunk of images at a time.
+
+    120,000 images for 160,000 voxels are 38 GB; 256 images' share of it is in memory. What is
+    there of an interrupted call is taken up again, and ends in the same numbers.
+
+    Args:
+        path: The file to write, for `ExternalResponses`.
+        encoder: The encoder.
+        images: uint8 [n, H, W, 3], an array or anything sliced like one, such as an HDF5 dataset.
+        subjects: Names; None for all that the encoder knows.
+        batch_size: Images at a time in the backbone.
+        progress: Show a progress bar, with images a second.
+
+    Raises:
+        ValueError: if what is there of an interrupted call was to become another file.
+    """
+    names = encoder.subjects if subjects is None else subjects
+    sizes = {name: len(encoder.voxel_embedding(name)) for name in names}
+    with ExternalWriter(path, images.shape, sizes, _mark(encoder, images)) as writer:
+        chunks = _chunks(encoder, images, names, writer.n_written, batch_size, progress)
+        for rows, responses in chunks:
+            writer.write(images[rows], responses)
+    return Path(path)
+
+
+@torch.inference_mode()
+def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> Tensor:
+    """Responses of all voxels of a subject, read in blocks.
+
+    Args:
+        encoder: The encoder, in evaluation mode.
+        features: What `BrainEncoder.features` returned: [n, T, C] a tap.
+        subject: Name of the subject.
+
+    Returns:
+        float32 [n, N_s].
+    """
+    embedding = encoder.voxel_embedding(subject)
+    n_images, n_voxels = _BLOCK.get(embedding.device.type, _BLOCK["cuda"])
+    responses = embedding.new_empty((len(features[0]), len(embedding)))
+    parts = list(zip(*(values.split(n_images) for values in features), strict=True))
+    for voxels in torch.arange(len(embedding), device=embedding.device).split(n_voxels):
+        folded = encoder.fold(subject, voxels)
+        columns = slice(int(voxels[0]), int(voxels[0]) + len(voxels))
+        for rows, part in zip(responses.split(n_images), parts, strict=True):
+            rows[:, columns] = encoder.read(list(part), folded)
+    return responses
 
 
 def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -78,7 +141,54 @@ def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def _fold_blocks(encoder: BrainEncoder, subject: str) -> list[list[FoldedTap]]:
-    embedding = encoder.voxel_embedding(subject)
-    indices = torch.arange(len(embedding), device=embedding.device)
-    return [encoder.fold(subject, block) for block in indices.split(_VOXEL_BLOCK)]
+def _chunks(
+    encoder: BrainEncoder,
+    images: ImageArray | Tensor,
+    subjects: Sequence[str],
+    start: int,
+    batch_size: int,
+    progress: bool,
+) -> Iterator[tuple[slice, dict[str, NDArray[np.float16]]]]:
+    """Chunks of images from `start` on: their rows, and the responses of each subject."""
+    n_images, was_training = images.shape[0], encoder.training
+    bar = tqdm(total=n_images, initial=start, desc="predict", unit="image", disable=not progress)
+    encoder.eval()
+    try:
+        with bar:
+            for first in range(start, n_images, _CHUNK):
+                rows = slice(first, min(first + _CHUNK, n_images))
+                yield rows, _predict(encoder, images[rows], subjects, batch_size)
+                bar.update(rows.stop - rows.start)
+    finally:
+        encoder.train(was_training)
+
+
+@torch.inference_mode()
+def _predict(
+    encoder: BrainEncoder,
+    images: NDArray[np.uint8] | Tensor,
+    subjects: Sequence[str],
+    batch_size: int,
+) -> dict[str, NDArray[np.float16]]:
+    device = encoder.readout_weight.device
+    batches = [
+        encoder.features(to_float(images[first : first + batch_size]).to(device))
+        for first in range(0, len(images), batch_size)
+    ]
+    features = [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    return {name: read_voxels(encoder, features, name).half().cpu().numpy() for name in subjects}
+
+
+def _mark(encoder: BrainEncoder, images: ImageArray) -> str:
+    """What decides every number: weights, sizes, precision, and the images by first and last."""
+    device = encoder.readout_weight.device.type
+    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    settings = (asdict(encoder.config), encoder.backbone.name, str(precision), images.shape)
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    n_images = images.shape[0]
+    for row in (0, n_images - 1):
+        digest.update(np.ascontiguousarray(images[slice(row, row + 1)]))
+    return digest.hexdigest()

@@ -5,13 +5,13 @@ Universal Brain Encoder (arXiv 2406.12179).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from brainit_clusters.encoder.model import EncoderConfig
+from brainit_clusters.encoder.config import EncoderConfig
 
 
 class FoldedTap(NamedTuple):
@@ -22,7 +22,7 @@ class FoldedTap(NamedTuple):
         position: [V, T], the voxel's score of each token position.
         direct: [V, C], readout weights of the attended values.
         hidden: [V, R C], readout weights brought back through the MLP's second layer.
-        offset: [V], the readout of that layer's bias.
+        offset: [V], the readout of that layer's bias, in float32 at least.
     """
 
     query: Tensor
@@ -68,21 +68,24 @@ class Tap(nn.Module):
             weights: [V, C] this tap's readout weights of each voxel.
         """
         query = self.query(embedding)
+        wide = torch.promote_types(weights.dtype, torch.float32)
         return FoldedTap(
             query=query @ self.key.weight,
             position=query @ position.T,
             direct=weights,
             hidden=weights @ self.fc2.weight,
-            offset=weights @ self.fc2.bias.to(weights.dtype),
+            offset=(weights * self.fc2.bias).sum(dim=1, dtype=wide),
         )
 
     def forward(self, values: Tensor, voxels: FoldedTap) -> Tensor:
-        """This tap's share of the responses: values [B, T, C], V voxels -> [B, V]."""
-        batch = len(values)
-        query = voxels.query.expand(batch, -1, -1)
-        scores = voxels.position + query @ values.transpose(1, 2)
-        attended = scores.softmax(dim=-1).to(values.dtype) @ values
-        attended = self.dropout(self.norm(attended))
+        """This tap's share of the responses: values [B, T, C], V voxels -> [B, V].
+
+        It comes in float32 at least: the shares of the taps are summed.
+        """
+        every = (len(values), -1, -1)
+        query, position = voxels.query.expand(every), voxels.position.expand(every)
+        scores = torch.baddbmm(position, query, values.transpose(1, 2))
+        attended = self.dropout(self.norm(scores.softmax(dim=-1).to(values.dtype) @ values))
         hidden = F.gelu(self.fc1(attended))
         readout: Tensor = voxels.offset + (attended * voxels.direct).sum(dim=2)
         return readout + (hidden * voxels.hidden).sum(dim=2)
