@@ -231,11 +231,12 @@ class ExternalResponses:
 
 
 def _read(values: h5py.Dataset, rows: ArrayLike | None) -> NDArray[Any]:
-    if rows is None:
-        return values[:]
-    wanted = np.arange(len(values))[np.asarray(rows)]
-    # Row by row: h5py's index lists cost more with every entry.
+    wanted = np.arange(len(values))[... if rows is None else np.asarray(rows)]
     found: NDArray[Any] = np.empty((len(wanted), *values.shape[1:]), values.dtype)
+    if rows is None:
+        values.read_direct(found)
+        return found
+    # Row by row: h5py's index lists cost more with every entry.
     for place, row in enumerate(wanted):
         found[place] = values[row]
     return found

@@ -187,7 +187,7 @@ def _mark(encoder: BrainEncoder, images: ImageArray) -> str:
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in encoder.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     n_images = images.shape[0]
     for row in (0, n_images - 1):
         digest.update(np.ascontiguousarray(images[slice(row, row + 1)]))
