@@ -38,3 +38,9 @@ def data(tmp_path: Path):
 def s3():
     with s3_server.serve() as bucket:
         yield bucket
+
+
+@pytest.fixture(scope="session")
+def toy():
+    pytest.importorskip("torch")
+    return _helper("toy_encoder")

@@ -25,24 +25,10 @@ from brainit_clusters.encoder.backbone import Backbone, from_dinov2, from_open_c
 CONFIG = EncoderConfig(dim=6, channels=4, taps=(1, 3), rank=2, alpha=0.5)
 
 
-class PatchEmbed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cls = nn.Parameter(torch.randn(1, 1, 8))
-        self.conv = nn.Conv2d(3, 8, 4, 4)
-
-    def forward(self, images):
-        patches = self.conv(images).flatten(2).transpose(1, 2)
-        return torch.cat([self.cls.expand(len(images), -1, -1), patches], dim=1)
-
-
 @pytest.fixture
-def encoder():
+def encoder(toy):
     torch.manual_seed(0)
-    embed = PatchEmbed()
-    blocks = [nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)) for _ in range(3)]
-    backbone = Backbone("toy", embed, embed, blocks, width=8, image_size=12, n_patches=9)
-    model = BrainEncoder(CONFIG, backbone).double().eval()
+    model = BrainEncoder(CONFIG, toy.backbone()).double().eval()
     for index, n_voxels in enumerate((5, 3)):
         generator = torch.Generator().manual_seed(index)
         model.add_subject(f"subj{index + 1:02d}", n_voxels, generator)

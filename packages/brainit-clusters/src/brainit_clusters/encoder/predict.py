@@ -138,7 +138,8 @@ def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
     """uint8 [n, H, W, 3] to float32 [n, 3, H, W] in [0, 1]; a float tensor stays as it is."""
     if isinstance(images, Tensor):
         return images
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    channels_first = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return channels_first.contiguous().float() / 255
 
 
 def _chunks(
@@ -190,5 +191,5 @@ def _mark(encoder: BrainEncoder, images: ImageArray) -> str:
         digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     n_images = images.shape[0]
     for row in (0, n_images - 1):
-        digest.update(np.ascontiguousarray(images[slice(row, row + 1)]))
+        digest.update(np.asarray(images[slice(row, row + 1)]).tobytes())
     return digest.hexdigest()
