@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +18,17 @@ from brainit_clusters.encoder import (
     EncoderConfig,
     encoder_loss,
     load_backbone,
+    predict,
+    predict_external,
     predict_responses,
     predict_subjects,
 )
-from brainit_clusters.encoder.backbone import Backbone, from_dinov2, from_open_clip, from_timm
+from brainit_clusters.encoder.backbone import (
+    from_dinov2,
+    from_open_clip,
+    from_timm,
+    from_transformers,
+)
 
 CONFIG = EncoderConfig(dim=6, channels=4, taps=(1, 3), rank=2, alpha=0.5)
 
@@ -270,6 +278,86 @@ def test_timm_backbone():
     assert backbone.n_tokens == 17
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "n_special"), [("ViT", 1), ("DeiT", 2), ("Dinov2", 1)])
+def test_transformers_backbone(kind, n_special):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
+    config = getattr(transformers, f"{kind}Config")(**sizes, image_size=12, patch_size=4)
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    backbone = from_transformers("tiny", model, {"image_mean": [0.1] * 3, "image_std": [0.3] * 3})
+    images = torch.rand(2, 3, 12, 12)
+    truth = model((images - 0.1) / 0.3).last_hidden_state
+    found = model.layernorm(run_blocks(backbone, images))
+    torch.testing.assert_close(found, truth)
+    kept = [0, *range(n_special, n_special + 9)]
+    torch.testing.assert_close(backbone.tokens(found), truth[:, kept])
+    assert backbone.n_tokens == 10
+
+
+def test_other_architectures_are_refused():
+    with pytest.raises(ValueError, match="not built like transformers' ViT"):
+        from_transformers("conv", SimpleNamespace(config=None), {})
+
+
 def test_unknown_backbones_are_refused():
     with pytest.raises(ValueError, match="is none of dinov2:NAME"):
         load_backbone("vgg16")
+
+
+@torch.no_grad()
+def test_a_stopped_store_is_finished_in_the_same_numbers(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "_CHUNK", 4)
+    encoder.float()
+    images = np.random.default_rng(0).integers(0, 256, (11, 12, 12, 3), dtype=np.uint8)
+    truth = predict_subjects(encoder, images, encoder.subjects)
+    path = tmp_path / "external.h5"
+    calls = []
+
+    def stopping(*args):
+        calls.append(args)
+        if len(calls) == 3 * 2 - 1:  # two subjects a chunk: in the third
+            raise KeyboardInterrupt
+        return read(*args)
+
+    read = predict.read_voxels
+    monkeypatch.setattr(predict, "read_voxels", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        predict_external(path, encoder, images)
+    assert not path.exists()
+    with pytest.raises(ValueError, match="other images"):
+        predict_external(path, encoder, images[::-1])
+    patched = []
+    monkeypatch.setattr(predict, "read_voxels", lambda *args: patched.append(args) or read(*args))
+    predict_external(path, encoder, images)
+    assert len(patched) == 2  # the third chunk alone
+    with predict.ExternalResponses.open(path) as found:
+        np.testing.assert_array_equal(found.images(), images)
+        for name, responses in truth.items():
+            np.testing.assert_array_equal(found.responses(name), responses)
+
+
+def test_paper_sizes():
+    """DINOv2 ViT-L/14 with registers: no weights, only shapes (on the meta device)."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+    config = transformers.Dinov2WithRegistersConfig(
+        **sizes, patch_size=14, image_size=518, num_register_tokens=4
+    )
+    with torch.device("meta"):
+        model = transformers.Dinov2WithRegistersModel(config)
+        encoder = BrainEncoder(EncoderConfig(), from_dinov2("large", model, 224))
+        encoder.add_subject("subj01", 39_548)
+        images = torch.rand(2, 3, 224, 224)
+    backbone = encoder.backbone
+    embedded = backbone.embed(images)
+    assert embedded.shape == (2, 1 + 4 + 256, 1024)
+    assert backbone.tokens(embedded).shape == (2, 257, 1024)
+    assert encoder(images, "subj01").shape == (2, 39_548)
+    free = {n: v.numel() for n, v in encoder.named_parameters() if v.requires_grad}
+    tap = 2 * 1024 + (1024 * 128 + 128)  # layer norm, values
+    tap += (256 * 256 + 256) + 128 * 256  # queries, keys
+    tap += 2 * 128 + (128 * 512 + 512) + (512 * 128 + 128)  # layer norm, MLP
+    shared = 24 * 2 * 7 * 1024 + 5 * tap + 257 * 256 + 256 * 640
+    assert sum(free.values()) == shared + 39_548 * 256

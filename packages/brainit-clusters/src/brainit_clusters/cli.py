@@ -1,4 +1,4 @@
-"""The `brainit-clusters` command: fit clusters, transfer, describe, compare and plot them."""
+"""The `brainit-clusters` command: encode, predict, fit clusters, transfer and show them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from brainit_clusters._command import Force, Output, check_output, clear_errors
 from brainit_clusters.cli_compare import compare
+from brainit_clusters.cli_encoder import encode, predict
 from brainit_clusters.cli_maps import plot
 from brainit_clusters.cli_nsd import app as nsd_app
 from brainit_clusters.clusters import VoxelClusters, fit_clusters, hash_of, unit
@@ -25,6 +26,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(nsd_app, name="nsd")
+app.command()(encode)
+app.command()(predict)
 
 
 @app.command()

@@ -1,12 +1,12 @@
 """Frozen image backbones, opened up block by block.
 
-A vision transformer of transformers (DINOv2 with registers), open_clip or timm becomes the same
-three things: `embed`, `blocks` and `tokens`.
+A vision transformer of transformers, open_clip or timm becomes the same three things: `embed`,
+`blocks` and `tokens`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -98,6 +98,7 @@ def load_backbone(name: str, image_size: int = 224) -> Backbone:
 
     Args:
         name: "dinov2:REPOSITORY_OR_FOLDER" (transformers, DINOv2 with registers),
+            "transformers:REPOSITORY_OR_FOLDER" (ViT, DeiT, DINOv2 and others built alike),
             "open_clip:MODEL", "open_clip:MODEL/PRETRAINED", "open_clip:local-dir:FOLDER", or
             "timm:MODEL".
         image_size: Side in pixels for models that take any size (DINOv2); the others keep theirs.
@@ -106,7 +107,12 @@ def load_backbone(name: str, image_size: int = 224) -> Backbone:
         ValueError: on an unknown kind of name.
     """
     kind, _, model = name.partition(":")
-    loaders = {"dinov2": _load_dinov2, "open_clip": _load_open_clip, "timm": _load_timm}
+    loaders = {
+        "dinov2": _load_dinov2,
+        "transformers": _load_transformers,
+        "open_clip": _load_open_clip,
+        "timm": _load_timm,
+    }
     if kind not in loaders or not model:
         kinds = ", ".join(f"{known}:NAME" for known in loaders)
         raise ValueError(f"backbone {name!r} is none of {kinds}")
@@ -117,6 +123,14 @@ def _load_dinov2(name: str, model: str, image_size: int) -> Backbone:
     from transformers import Dinov2WithRegistersModel
 
     return from_dinov2(name, Dinov2WithRegistersModel.from_pretrained(model), image_size)
+
+
+def _load_transformers(name: str, model: str, image_size: int) -> Backbone:
+    from transformers import AutoModel
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    settings, _ = ImageProcessingMixin.get_image_processor_dict(model)
+    return from_transformers(name, AutoModel.from_pretrained(model), settings)
 
 
 def _load_open_clip(name: str, model: str, image_size: int) -> Backbone:
@@ -149,6 +163,40 @@ def from_dinov2(name: str, model: Any, image_size: int) -> Backbone:
         image_size=image_size,
         n_patches=(image_size // config.patch_size) ** 2,
         n_registers=config.num_register_tokens,
+    )
+
+
+def from_transformers(name: str, model: Any, settings: Mapping[str, Any]) -> Backbone:
+    """Open a vision transformer of transformers whose blocks take nothing but the tokens.
+
+    Args:
+        name: What it was loaded by.
+        model: Has `embeddings`, and blocks in `layers` or `encoder.layer`.
+        settings: Its image processor's: `image_mean`, `image_std`.
+
+    Raises:
+        ValueError: if it is built in another way.
+    """
+    config: Any = model.config
+    embeddings: Any = getattr(model, "embeddings", None)
+    blocks = getattr(model, "layers", None) or getattr(
+        getattr(model, "encoder", None), "layer", None
+    )
+    positions = getattr(embeddings, "position_embeddings", None)
+    if not isinstance(positions, Tensor) or not blocks or not isinstance(config.image_size, int):
+        raise ValueError(f"backbone {name!r}: not built like transformers' ViT, DeiT or DINOv2")
+    special = (getattr(embeddings, key, None) for key in ("distillation_token", "register_tokens"))
+    return Backbone(
+        name,
+        embeddings,
+        embeddings,
+        blocks,
+        width=config.hidden_size,
+        image_size=config.image_size,
+        n_patches=(config.image_size // config.patch_size) ** 2,
+        n_registers=sum(token.shape[1] for token in special if token is not None),
+        mean=settings.get("image_mean", IMAGENET_MEAN),
+        std=settings.get("image_std", IMAGENET_STD),
     )
 
 

@@ -6,7 +6,7 @@ Universal Brain Encoder (arXiv 2406.12179), Brain-IT (arXiv 2510.25976).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from brainit_clusters.encoder.score import voxel_correlation
 SCORE_PERCENTILE = 75
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows of one subject, the voxels read out, and how far each image is shifted."""
 
     subject: str
