@@ -25,7 +25,7 @@ from brainit_clusters.encoder import (
 from brainit_clusters.encoder.task import EncoderTask, shifted
 
 SIZES = EncoderConfig(dim=8, channels=8, taps=(1, 3), rank=2, alpha=0.5, dropout=0.1)
-HOW = FitConfig(epochs=12, learning_rate=1e-2, batch_size=8, voxels_per_image=30, max_shift=0)
+HOW = FitConfig(epochs=8, learning_rate=1e-2, batch_size=8, voxels_per_image=30, max_shift=0)
 
 
 def fresh(toy):
@@ -52,7 +52,7 @@ def world(toy, tmp_path_factory):
 def test_fit_learns_and_keeps_the_best_epoch(world):
     path, _, encoder, history = world
     scores = [figures["score"] for figures in history]
-    assert [figures["epoch"] for figures in history] == list(range(1, 13))
+    assert [figures["epoch"] for figures in history] == list(range(1, 9))
     # The noise ceiling is 0.8: correlations of sqrt(0.8) = 0.89 are the most there is.
     assert max(scores) > 0.6
     with BrainDataset.open(path) as dataset:
