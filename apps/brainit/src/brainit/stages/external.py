@@ -9,8 +9,7 @@ import h5py
 from brainit.precision import autocast
 from brainit.run_folder import RunError, RunFolder
 from brainit.stages import encoder as encoder_stage
-from brainit.stages.images_io import as_float
-from brainit_clusters.encoder.predict import predict_subjects, write_external
+from brainit_clusters.encoder.predict import predict_external
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
@@ -21,11 +20,11 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         raise RunError(
             f"{path}: external images not found; expected an HDF5 file with /images uint8"
         )
-    with h5py.File(path, "r") as file:
-        images = file["images"][()]
     encoder = encoder_stage.load(run)
-    with autocast(run.profile.encoder.training.precision):
-        responses = predict_subjects(encoder, as_float(images), encoder.subjects, progress=True)
-    output = run.path / "external.h5"
-    write_external(output, images, responses)
-    return {"external": output}
+    started = run.path / "checkpoints" / f"external-{fingerprint[:12]}.h5"
+    with (
+        h5py.File(path, "r") as file,
+        autocast(run.profile.encoder.training.precision),
+    ):
+        predict_external(started, encoder, file["images"], progress=True)
+    return {"external": started.replace(run.path / "external.h5")}
