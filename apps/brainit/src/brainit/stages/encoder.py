@@ -12,7 +12,8 @@ from brainit.profile import Encoder
 from brainit.run_folder import RunFolder
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.backbone import load_backbone
-from brainit_clusters.encoder.model import BrainEncoder, EncoderConfig
+from brainit_clusters.encoder.config import EncoderConfig
+from brainit_clusters.encoder.model import BrainEncoder
 from brainit_clusters.encoder.task import EncoderTask
 
 

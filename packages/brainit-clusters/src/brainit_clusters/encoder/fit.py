@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -26,6 +25,7 @@ from brainit_clusters.encoder.model import BrainEncoder
 from brainit_clusters.encoder.task import EncoderTask
 
 _LAST, _BEST = "last.safetensors", "best.safetensors"
+_MODEL, _MOMENTS = "model.", "optimiser."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def fit_encoder(
 
     Raises:
         ValueError: if the folder holds another fit, or a subject does not fit the encoder.
-        FloatingPointError: if the loss stops being a number.
+        RuntimeError: if the loss stops being a number.
     """
     config = config or FitConfig()
     generator = torch.Generator().manual_seed(config.seed)
@@ -148,7 +148,7 @@ def _fit(
         figures |= _epoch(task, optimiser, config, epoch, progress)
         history.append(figures)
         schedule.step(figures["score"])
-        if figures["score"] >= max(past["score"] for past in history):
+        if not any(past["score"] >= figures["score"] for past in history[:-1]):
             with replacing(folder / _BEST) as temporary:
                 save_file(_tensors(trained), temporary)
         _save(folder / _LAST, mark, history, trained, optimiser)
@@ -178,7 +178,7 @@ def _epoch(
             optimiser.step()
             total += float(loss.detach())
     if not math.isfinite(total):
-        raise FloatingPointError(f"{task.name}: the loss is {total} in epoch {epoch + 1}")
+        raise RuntimeError(f"{task.name}: the loss is {total} in epoch {epoch + 1}")
     encoder.eval()
     with precision:
         return {"loss": total / len(batches), **task.validate()}
@@ -206,17 +206,13 @@ def _resume(
         raise ValueError(
             f"{path}: left by a fit of other data or settings; delete it to begin anew"
         )
-    _copy({name.removeprefix("model."): t for name, t in tensors.items()}, trained)
-    state: dict[int, dict[str, Tensor]] = {}
-    for index, name in enumerate(trained):
-        prefix = f"optimiser.{name}/"
-        state[index] = {
-            k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)
-        }
-    rates: dict[str, Any] = optimiser.state_dict() | {
-        "state": {i: s for i, s in state.items() if s}
-    }
-    optimiser.load_state_dict(rates)
+    _copy({name.removeprefix(_MODEL): value for name, value in tensors.items()}, trained)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(_MOMENTS):
+            parameter, _, kind = name.removeprefix(_MOMENTS).partition("/")
+            moments.setdefault(list(trained).index(parameter), {})[kind] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
     history: list[dict[str, float]] = json.loads(metadata["history"])
     return history
 
@@ -228,10 +224,10 @@ def _save(
     trained: Mapping[str, nn.Parameter],
     optimiser: Adam,
 ) -> None:
-    tensors = {f"model.{name}": value for name, value in _tensors(trained).items()}
+    tensors = {f"{_MODEL}{name}": value for name, value in _tensors(trained).items()}
     for name, value in trained.items():
         moments = optimiser.state.get(value, {})
-        tensors |= {f"optimiser.{name}/{k}": t.contiguous() for k, t in moments.items()}
+        tensors |= {f"{_MOMENTS}{name}/{kind}": t.contiguous() for kind, t in moments.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"mark": mark, "history": json.dumps(history)})
 

@@ -25,8 +25,6 @@ from brainit_clusters.encoder.config import EncoderConfig
 from brainit_clusters.encoder.low_rank import LowRankResidual
 from brainit_clusters.encoder.tap import FoldedTap, Tap
 
-__all__ = ["BrainEncoder", "EncoderConfig"]
-
 _WEIGHTS, _CONFIG, _BACKBONE = "model.safetensors", "config.json", "backbone."
 
 
