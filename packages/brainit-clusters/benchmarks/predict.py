@@ -105,7 +105,7 @@ def ours(encoder: BrainEncoder, tokens: list[Tensor]) -> Tensor:
 
 def autocast(precision: str) -> torch.autocast:
     """Autocast in bfloat16, or nothing."""
-    return torch.autocast("cpu", torch.bfloat16, precision == "bf16", cache_enabled=False)
+    return torch.autocast("cpu", torch.bfloat16, precision == "bf16")
 
 
 @torch.inference_mode()

@@ -78,14 +78,13 @@ class Tap(nn.Module):
         )
 
     def forward(self, values: Tensor, voxels: FoldedTap) -> Tensor:
-        """This tap's share of the responses: values [B, T, C], V voxels -> [B, V].
+        """This tap's share of the responses: values [..., T, C], V voxels -> [..., V].
 
         It comes in float32 at least: the shares of the taps are summed.
         """
-        every = (len(values), -1, -1)
-        query, position = voxels.query.expand(every), voxels.position.expand(every)
-        scores = torch.baddbmm(position, query, values.transpose(1, 2))
+        query = voxels.query.expand(*values.shape[:-2], -1, -1)
+        scores = voxels.position + query @ values.mT
         attended = self.dropout(self.norm(scores.softmax(dim=-1).to(values.dtype) @ values))
         hidden = F.gelu(self.fc1(attended))
-        readout: Tensor = voxels.offset + (attended * voxels.direct).sum(dim=2)
-        return readout + (hidden * voxels.hidden).sum(dim=2)
+        readout: Tensor = voxels.offset + (attended * voxels.direct).sum(dim=-1)
+        return readout + (hidden * voxels.hidden).sum(dim=-1)
