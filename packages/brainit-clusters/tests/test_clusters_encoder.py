@@ -354,7 +354,10 @@ def test_paper_sizes():
     embedded = backbone.embed(images)
     assert embedded.shape == (2, 1 + 4 + 256, 1024)
     assert backbone.tokens(embedded).shape == (2, 257, 1024)
-    assert encoder(images, "subj01").shape == (2, 39_548)
+    features = encoder.features(images)
+    assert [values.shape for values in features] == [(2, 257, 128)] * 5
+    assert encoder.readout(features, "subj01").shape == (2, 39_548)
+    assert predict.read_voxels(encoder, features, "subj01").shape == (2, 39_548)
     free = {n: v.numel() for n, v in encoder.named_parameters() if v.requires_grad}
     tap = 2 * 1024 + (1024 * 128 + 128)  # layer norm, values
     tap += (256 * 256 + 256) + 128 * 256  # queries, keys

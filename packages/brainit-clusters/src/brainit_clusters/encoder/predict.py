@@ -72,7 +72,7 @@ def predict_subjects(
         name: np.empty((images.shape[0], len(encoder.voxel_embedding(name))), np.float16)
         for name in subjects
     }
-    for rows, responses in _chunks(encoder, images, subjects, 0, batch_size, progress):
+    for rows, _, responses in _chunks(encoder, images, subjects, 0, batch_size, progress):
         for name, values in responses.items():
             results[name][rows] = values
     return results
@@ -106,8 +106,8 @@ def predict_external(
     sizes = {name: len(encoder.voxel_embedding(name)) for name in names}
     with ExternalWriter(path, images.shape, sizes, _mark(encoder, images)) as writer:
         chunks = _chunks(encoder, images, names, writer.n_written, batch_size, progress)
-        for rows, responses in chunks:
-            writer.write(images[rows], responses)
+        for _, chunk, responses in chunks:
+            writer.write(np.asarray(chunk), responses)
     return Path(path)
 
 
@@ -127,16 +127,18 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
     on_cpu = embedding.device.type == "cpu"
     n_voxels = _CPU_VOXELS * torch.get_num_threads() if on_cpu else _VOXELS
     responses = embedding.new_zeros((len(features[0]), len(embedding)))
-    for voxels in torch.arange(len(embedding), device=embedding.device).split(n_voxels):
-        part = responses[:, int(voxels[0]) : int(voxels[0]) + len(voxels)]
-        for tap, values, folded in zip(
-            encoder.taps, features, encoder.fold(subject, voxels), strict=True
-        ):
+    for part, voxels in zip(
+        responses.split(n_voxels, dim=1),
+        torch.arange(len(embedding), device=embedding.device).split(n_voxels),
+        strict=True,
+    ):
+        folded = encoder.fold(subject, voxels)
+        for tap, values, known in zip(encoder.taps, features, folded, strict=True):
             # All images of a tap in turn: its folded voxels stay in the cache.
             images = values.unbind() if on_cpu else values.split(_IMAGES)
             rows = part.unbind() if on_cpu else part.split(_IMAGES)
             for row, image in zip(rows, images, strict=True):
-                row += tap(image, folded)
+                row += tap(image, known)
     return responses
 
 
@@ -155,8 +157,8 @@ def _chunks(
     start: int,
     batch_size: int,
     progress: bool,
-) -> Iterator[tuple[slice, dict[str, NDArray[np.float16]]]]:
-    """Chunks of images from `start` on: their rows, and the responses of each subject."""
+) -> Iterator[tuple[slice, NDArray[np.uint8] | Tensor, dict[str, NDArray[np.float16]]]]:
+    """Chunks of images from `start` on: their rows, they, and the responses of each subject."""
     n_images, was_training = images.shape[0], encoder.training
     bar = tqdm(total=n_images, initial=start, desc="predict", unit="image", disable=not progress)
     encoder.eval()
@@ -164,7 +166,8 @@ def _chunks(
         with bar:
             for first in range(start, n_images, _CHUNK):
                 rows = slice(first, min(first + _CHUNK, n_images))
-                yield rows, _predict(encoder, images[rows], subjects, batch_size)
+                chunk = images[rows]
+                yield rows, chunk, _predict(encoder, chunk, subjects, batch_size)
                 bar.update(rows.stop - rows.start)
     finally:
         encoder.train(was_training)
