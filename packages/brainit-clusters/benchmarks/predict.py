@@ -155,15 +155,14 @@ def seconds(chosen: argparse.Namespace) -> dict[str, float]:
         "product": (partial(torch.mm, square, square), 1),
     }
     times: dict[str, list[float]] = {}
-    for number in range(chosen.rounds + 1):
+    for _ in range(chosen.rounds):
         for name in ("fp32", "bf16"):
             for form, (run, count) in forms.items():
                 with autocast(name):
                     begin = clock()
                     run()
                     taken = (clock() - begin) / count
-                if number:  # the first round warms up
-                    times.setdefault(f"{form}, {name}", []).append(taken)
+                times.setdefault(f"{form}, {name}", []).append(taken)
     return {form: statistics.median(rounds) for form, rounds in times.items()}
 
 
@@ -187,7 +186,7 @@ def memory(field: str) -> float:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    defaults = {"voxels": 160_000, "images": 16, "baseline-images": 1, "rounds": 3, "threads": 2}
+    defaults = {"voxels": 160_000, "images": 24, "baseline-images": 1, "rounds": 3, "threads": 2}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="default wall")

@@ -31,7 +31,7 @@ __all__ = [
 _CHUNK = 256
 # Voxels read at once: on a CPU for each thread, so that what lies between the products stays in its
 # cache, an image at a time (plain matrices are the fastest there); elsewhere for a few images.
-_CPU_VOXELS, _VOXELS, _IMAGES = 512, 2048, 32
+_CPU_VOXELS, _VOXELS, _IMAGES = 1024, 2048, 32
 
 
 def predict_responses(
