@@ -29,9 +29,8 @@ __all__ = [
 
 # Images whose features wait together: folding a voxel costs as much as reading it for two images.
 _CHUNK = 256
-# Voxels read at once: on a CPU for each thread, so that what lies between the products stays in its
-# cache, an image at a time (plain matrices are the fastest there); elsewhere for a few images.
-_CPU_VOXELS, _VOXELS, _IMAGES = 1024, 2048, 32
+# Voxels read at once; on a CPU for one image (plain matrices are the fastest there), else for 32.
+_CPU_VOXELS, _VOXELS, _IMAGES = 4096, 2048, 32
 
 
 def predict_responses(
@@ -125,7 +124,7 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
     """
     embedding = encoder.voxel_embedding(subject)
     on_cpu = embedding.device.type == "cpu"
-    n_voxels = _CPU_VOXELS * torch.get_num_threads() if on_cpu else _VOXELS
+    n_voxels = _CPU_VOXELS if on_cpu else _VOXELS
     responses = embedding.new_zeros((len(features[0]), len(embedding)))
     for part, voxels in zip(
         responses.split(n_voxels, dim=1),
@@ -134,7 +133,6 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
     ):
         folded = encoder.fold(subject, voxels)
         for tap, values, known in zip(encoder.taps, features, folded, strict=True):
-            # All images of a tap in turn: its folded voxels stay in the cache.
             images = values.unbind() if on_cpu else values.split(_IMAGES)
             rows = part.unbind() if on_cpu else part.split(_IMAGES)
             for row, image in zip(rows, images, strict=True):
