@@ -100,16 +100,16 @@ def write_gifti(path, values):
     return path
 
 
-def as_gifti(data):
-    left = write_gifti(data.folder / "lh.func.gii", data.betas[:, :7])
-    right = write_gifti(data.folder / "rh.func.gii", data.betas[:, 7:])
+def as_gifti(data, n_left=7):
+    left = write_gifti(data.folder / "lh.func.gii", data.betas[:, :n_left])
+    right = write_gifti(data.folder / "rh.func.gii", data.betas[:, n_left:])
     return read_gifti("sub-01", left, right, data.table, space="fsaverage")
 
 
-def as_cifti(data, scalar=True):
-    axis = nib.cifti2.BrainModelAxis.from_surface(np.arange(1, 8), 20, "CortexLeft")
+def as_cifti(data, scalar=True, n_vertices=20):
+    axis = nib.cifti2.BrainModelAxis.from_surface(np.arange(1, 8), n_vertices, "CortexLeft")
     axis += nib.cifti2.BrainModelAxis.from_mask(np.ones((1, 1, 2)), "THALAMUS_LEFT", np.eye(4))
-    axis += nib.cifti2.BrainModelAxis.from_surface(np.arange(5) * 3, 20, "CortexRight")
+    axis += nib.cifti2.BrainModelAxis.from_surface(np.arange(5) * 3, n_vertices, "CortexRight")
     rows = (
         nib.cifti2.ScalarAxis([str(n) for n in range(20)])
         if scalar

@@ -28,14 +28,17 @@ SOME = ("--subjects", "1,2", "--accept-terms")
 @pytest.fixture
 def served(s3, tree):
     """A bucket that holds the tree, and things that no profile asks for."""
+    put(s3, tree)
+    return s3
+
+
+def put(s3, tree):
     shared = tree.ids[0, :2] - 1
     rows = [f'{100 + i},{i},"(0, 0, 0, 0)",0,{i in shared}\n' for i in range(len(tree.images))]
     (tree.root / _TABLE).write_text("cocoId,nsdId,cropBox,loss,shared1000\n" + "".join(rows))
     s3.files.update({"README": b"?", "nsddata_betas/x": b"?"})
-    for path in tree.root.rglob("*"):
-        if path.is_file():
-            s3.files[str(path.relative_to(tree.root))] = path.read_bytes()
-    return s3
+    for name in files_below(tree.root):
+        s3.files[name] = (tree.root / name).read_bytes()
 
 
 @pytest.fixture
@@ -71,6 +74,23 @@ def test_what_is_fetched_can_be_prepared(served, tree, got, tmp_path):
     for name in files_below(tree.root):
         assert (got / name).read_bytes() == (tree.root / name).read_bytes()
     config = NSDConfig(image_size=8)
+    prepared = prepare_nsd(got, tmp_path / "got.h5", config, progress=False)
+    original = prepare_nsd(tree.root, tmp_path / "original.h5", config, progress=False)
+    assert prepared.read_bytes() == original.read_bytes()
+
+
+@pytest.mark.parametrize(("space", "form"), [pair for pair in nsd.FORMS if "contig" not in pair[1]])
+def test_every_space_that_is_fetched_can_be_prepared(s3, tree, got, tmp_path, space, form):
+    nsd.write_space(tree, space, form)
+    put(s3, tree)
+    volumes = form if form == "nii.gz" else "hdf5"
+    done = call(s3, got, *SOME, "--space", space, "--volumes", volumes)
+    assert done.exit_code == 0, done.output
+    betas = (got / "nsddata_betas").rglob("*betas_session*")
+    files = [str(path) for path in betas if ".download" not in path.parts]
+    assert len(files) == 3 * 2 * (1 if space.startswith("func") else 2)
+    assert all(f"/{space}/" in name and name.endswith(form) for name in files)
+    config = NSDConfig(space=space, image_size=8)
     prepared = prepare_nsd(got, tmp_path / "got.h5", config, progress=False)
     original = prepare_nsd(tree.root, tmp_path / "original.h5", config, progress=False)
     assert prepared.read_bytes() == original.read_bytes()

@@ -55,6 +55,7 @@ def test_every_space_and_form_holds_the_same(tree, space, form):
     if data.affine is not None:
         np.testing.assert_allclose(np.diag(data.affine), [1.8, 1.8, 1.8, 1])
         np.testing.assert_allclose(data.affine[:3, 3], -4)
+        assert data.attributes["volume_shape"] == list(nsd.GRID)
     assert dataset.attributes["space"] == space
 
 

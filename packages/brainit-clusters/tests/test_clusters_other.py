@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import brainit_clusters_own_data as own
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from brainit_clusters.data.other import (
     prepare_trials,
     read_arrays,
 )
+from brainit_clusters.maps import mesh_of, noise_ceiling_map, write_map
 
 
 def test_betas_images_split_and_noise_ceiling(data):
@@ -51,7 +53,8 @@ def test_every_route_gives_the_same_dataset(data, route):
     for name in ("betas", "image_id", "repeats", "split", "noise_ceiling"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
     np.testing.assert_array_equal(found_images, images)
-    assert found.attributes == plain.attributes
+    grid = {"volume_shape": list(own.GRID)} if found.ijk is not None else {}
+    assert found.attributes == {**plain.attributes, **grid}
 
 
 def test_places(data):
@@ -66,6 +69,32 @@ def test_places(data):
     assert found.ijk is None
     found, *_ = own.prepared(data, own.as_gifti(data))
     assert found.vertex.tolist() == [*range(7), *range(5)]
+
+
+def test_meshes_are_known_by_their_size(data, tmp_path):
+    """Maps need no question where the files themselves say how many vertices there are."""
+    name = "n_vertices_per_hemisphere"
+    for unknown in (own.as_npy(data), own.as_nifti(data), own.as_gifti(data)):  # gifti: 7 and 5
+        assert name not in own.prepared(data, unknown)[2]
+    assert own.prepared(data, own.as_gifti(data, n_left=6))[2][name] == 6
+    cifti = replace(own.as_cifti(data, n_vertices=10_242), space="fsaverage")
+    found, _, attributes = own.prepared(data, cifti)
+    mesh = mesh_of(attributes)
+    assert (mesh.density, mesh.n_vertices) == ("10k", 10_242)
+    left, _ = write_map(tmp_path / "maps", found, noise_ceiling_map(found), mesh)
+    assert nib.load(left).darrays[0].data.shape == (10_242,)
+
+
+def test_a_map_of_a_volume_has_the_whole_grid(data, tmp_path):
+    data.mask[...] = False
+    data.mask.ravel()[: own.N_VOXELS] = True  # none in the last plane
+    affine = data.affine
+    nib.save(nib.Nifti1Image(data.mask.astype(np.uint8), affine), data.folder / "mask.nii.gz")
+    found, *_ = own.prepared(data, own.as_nifti(data))
+    (path,) = write_map(tmp_path / "maps", found, noise_ceiling_map(found), formats=("nifti",))
+    values = nib.load(path).get_fdata()
+    assert values.shape == own.GRID
+    np.testing.assert_array_equal(np.isfinite(values), data.mask)
 
 
 def test_the_nsd_tree_read_as_own_arrays_is_what_the_nsd_reader_reads(tree):

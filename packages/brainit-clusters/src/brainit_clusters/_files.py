@@ -24,6 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
+        temporary.unlink()  # file systems may flush a file at once that was emptied to be written
         yield temporary
         temporary.chmod(mode)  # safetensors leaves its files to their owner alone
         os.replace(temporary, path)

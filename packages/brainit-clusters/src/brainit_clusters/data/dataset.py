@@ -184,10 +184,12 @@ def write_subject(group: h5py.Group, subject: SubjectData) -> None:
     store = group.create_dataset("betas", subject.betas.shape, np.float16)
     for rows in row_blocks(*subject.betas.shape):
         block = subject.betas[rows]
-        largest = float(max(block.max(initial=0), -block.min(initial=0)))
-        if not largest <= np.finfo(np.float16).max:
+        with np.errstate(over="ignore"):
+            half = block.astype(np.float16, copy=False)
+        if not np.isfinite(half).all():
+            largest = np.abs(block).max()
             raise ValueError(f"{subject.name}: betas are not finite in float16 (largest {largest})")
-        store[rows] = block.astype(np.float16)
+        store[rows] = half
     group["image_id"] = subject.image_id.astype(np.int64)
     group["repeats"] = subject.repeats.astype(np.int16)
     codes = [SPLITS.index(name) for name in subject.split]

@@ -18,12 +18,15 @@ class Places:
         hemisphere: uint8 [n_voxels], 0 left, 1 right, 2 neither.
         ijk: int32 [n_voxels, 3] in a volume, or None.
         affine: float64 [4, 4] with `ijk`, or None.
+        shape: Cells of the whole volume along X, Y, Z, or vertices of the whole left and right
+            mesh (0: no such mesh); None if that is not known.
     """
 
     vertex: NDArray[np.int32]
     hemisphere: NDArray[np.uint8]
     ijk: NDArray[np.int32] | None = None
     affine: NDArray[np.float64] | None = None
+    shape: tuple[int, ...] | None = None
 
     @classmethod
     def unknown(cls, n_voxels: int) -> Places:
@@ -35,10 +38,13 @@ class Places:
         """The voxels inside a mask [X, Y, Z], last axis fastest."""
         flat = np.flatnonzero(mask).astype(np.int32)
         ijk = np.argwhere(mask).astype(np.int32)
-        return cls(flat, np.full(len(flat), 2, np.uint8), ijk, np.asarray(affine, np.float64))
+        neither = np.full(len(flat), 2, np.uint8)
+        return cls(flat, neither, ijk, np.asarray(affine, np.float64), mask.shape)
 
     @classmethod
-    def surface(cls, sides: Sequence[NDArray[np.integer]]) -> Places:
-        """Given vertices of the left and of the right hemisphere."""
+    def surface(
+        cls, sides: Sequence[NDArray[np.integer]], shape: tuple[int, ...] | None = None
+    ) -> Places:
+        """Given vertices of the left and of the right hemisphere, and how many there are."""
         hemisphere = np.repeat(np.arange(2, dtype=np.uint8), [len(side) for side in sides])
-        return cls(np.concatenate(sides).astype(np.int32), hemisphere)
+        return cls(np.concatenate(sides).astype(np.int32), hemisphere, shape=shape)

@@ -1,12 +1,14 @@
 """Z-scored sessions on disk, and the rows of a dataset gathered from them.
 
-One session of at most `GROUP_BYTES` is in memory at a time, whatever the number of voxels.
+Two sessions of at most `GROUP_BYTES` are in memory at a time, whatever the number of voxels: one
+is z-scored and written while the next one is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise, product
 from pathlib import Path
 
 import h5py
@@ -45,15 +47,30 @@ class SessionStore:
 
     def fill(self) -> Iterator[None]:
         """Read and z-score every session that is not there; yields after each one."""
-        for number, session in enumerate(self._sessions):
-            for group, columns in enumerate(self._groups):
-                path = self._path(group, number)
-                if not path.is_file():
-                    values = session.read(columns)
-                    reason = normalise(values, self._used[session.trials], session.where)
-                    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-                        file["values"], file["reason"] = values, reason
-            yield
+        places = list(product(range(len(self._sessions)), range(len(self._groups))))
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self._read, *places[0])
+            for place, after in zip(places, [*places[1:], None], strict=True):
+                values = ahead.result()
+                if after is not None:
+                    ahead = pool.submit(self._read, *after)
+                if values is not None:
+                    self._write(*place, values)
+                    del values  # before the next one is there
+                if place[1] == len(self._groups) - 1:
+                    yield
+
+    def _read(self, number: int, group: int) -> NDArray[np.float32] | None:
+        """Betas of a file that is not there."""
+        if self._path(group, number).is_file():
+            return None
+        return self._sessions[number].read(self._groups[group])
+
+    def _write(self, number: int, group: int, values: NDArray[np.float32]) -> None:
+        session = self._sessions[number]
+        reason = normalise(values, self._used[session.trials], session.where)
+        with replacing(self._path(group, number)) as temporary, h5py.File(temporary, "w") as file:
+            file["values"], file["reason"] = values, reason
 
     def reasons(self) -> NDArray[np.uint8]:
         """uint8 [n_sessions, n_voxels], see `normalise`."""
@@ -96,11 +113,15 @@ class SessionStore:
                 sums[here[place], columns] += values[place]
         return sums if kept.all() else sums[:, kept]
 
-    def _parts(self) -> Iterator[tuple[slice, NDArray[np.intp], h5py.Dataset]]:
+    def _parts(self) -> Iterator[tuple[slice, NDArray[np.intp], NDArray[np.float32]]]:
+        """Columns, trials and z-scores of every file, mapped: they lie in one piece."""
         for number, session in enumerate(self._sessions):
             for group, columns in enumerate(self._groups):
-                with h5py.File(self._path(group, number), "r") as file:
-                    yield columns, session.trials, file["values"]
+                path = self._path(group, number)
+                with h5py.File(path, "r") as file:
+                    start, shape = file["values"].id.get_offset(), file["values"].shape
+                values = np.asarray(np.memmap(path, np.float32, "r", start, shape))
+                yield columns, session.trials, values
 
     def _path(self, group: int, number: int) -> Path:
         return self._folder / f"session{number:03d}-{group}.h5"
@@ -119,7 +140,7 @@ class Rows:
         self, store: SessionStore, rows: NDArray[np.intp], kept: NDArray[np.bool_]
     ) -> None:
         self._store, self._rows, self._kept = store, rows, kept
-        self._counts = np.bincount(rows[rows >= 0])
+        self._counts = np.bincount(rows[rows >= 0]).astype(np.float32)
         self.shape = (len(self._counts), int(kept.sum()))
 
     def __getitem__(self, part: slice) -> NDArray[np.float32]:

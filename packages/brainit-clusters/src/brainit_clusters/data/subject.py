@@ -110,6 +110,7 @@ def subject_data(
             "unusable_by_session": _by_session(recording.sessions, reasons),
             "images_left_out": n_left_out,
             "noise_ceiling_from": _ceiling_source(given, counts),
+            **({} if places.ijk is None else {"volume_shape": places.shape}),
             **recording.attributes,
         },
         ijk=None if places.ijk is None else places.ijk[kept],

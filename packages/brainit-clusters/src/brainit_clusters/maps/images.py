@@ -84,15 +84,15 @@ def cifti(subject: SubjectData, found: VoxelMap, mesh: Mesh) -> bytes:
 def nifti(subject: SubjectData, found: VoxelMap) -> bytes:
     """A gzipped volume; places without a voxel are NaN, or label 0.
 
-    The dataset knows each voxel's place and the affine, not the size of the scan: the volume ends
-    at the last voxel of each axis, and viewers lay it over the scan by the affine.
+    Of a dataset that does not know the size of the scan (`volume_shape`) the volume ends at the
+    last voxel of each axis; viewers lay it over the scan by the affine.
 
     Raises:
         ValueError: if the subject's voxels have no place in a volume.
     """
     if subject.ijk is None:
         raise ValueError(f"{subject.name}: its voxels have no place in a volume, expected ijk")
-    shape = tuple(int(last) + 1 for last in subject.ijk.max(axis=0))
+    shape = subject.attributes.get("volume_shape", subject.ijk.max(axis=0) + 1)
     values = np.full(shape, np.nan if found.labels is None else 0, _dtype(found))
     values[tuple(subject.ijk.T)] = found.values
     image = Nifti1Image(values, subject.affine)

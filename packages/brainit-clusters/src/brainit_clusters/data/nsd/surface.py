@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from brainit_clusters.data.places import Places
 from brainit_clusters.data.scans import load, reading
 
 _SIDES = ("lh", "rh")
-_READ_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -82,23 +83,18 @@ class Surface:
         """See `Space`."""
         values = np.empty((n_trials, len(chosen)), np.float32)
         n_left = int(np.searchsorted(chosen, shape[0]))
-        sides = (
-            (chosen[:n_left], values[:, :n_left]),
-            (chosen[n_left:] - shape[0], values[:, n_left:]),
-        )
-        for path, n_vertices, (vertices, part) in zip(files, shape, sides, strict=True):
-            if not len(vertices):
-                continue
-            if self._is_common:
-                _read_mgh(path, n_vertices, vertices, part)
-            else:
-                read_hdf5(path, (n_trials, n_vertices), vertices, part)
+        vertices = (chosen[:n_left], chosen[n_left:] - shape[0])
+        parts = (values[:, :n_left], values[:, n_left:])
+        read = _read_mgh if self._is_common else _read_native
+        with ThreadPoolExecutor(len(files)) as pool:
+            list(pool.map(read, files, shape, vertices, parts))
         return values
 
     def places(self, of: Map, chosen: NDArray[np.intp]) -> Places:
         """See `Space`."""
         n_left = of.shape[0]
-        return Places.surface((chosen[chosen < n_left], chosen[chosen >= n_left] - n_left))
+        sides = (chosen[chosen < n_left], chosen[chosen >= n_left] - n_left)
+        return Places.surface(sides, of.shape)
 
     @property
     def _is_common(self) -> bool:
@@ -133,14 +129,23 @@ def _read_mgh(
     path: Path, n_vertices: int, vertices: NDArray[np.intp], values: NDArray[np.float32]
 ) -> None:
     """Betas of one hemisphere into `values` [n_trials, n]: percent signal change as it stands."""
-    n_trials = len(values)
-    step = max(1, _READ_BYTES // (4 * n_vertices))
-    buffer = np.empty((min(step, n_trials), n_vertices), ">f4")
-    start = _open_mgh(path, n_vertices, n_trials)
+    if not len(vertices):
+        return
+    # One trial at a time stays in the processor's cache; only the chosen vertices are swapped.
+    trial = np.empty(n_vertices, np.float32)
+    start = _open_mgh(path, n_vertices, len(values))
     with reading(path), path.open("rb") as file:
         file.seek(start)
-        for trial in range(0, n_trials, step):
-            slab = buffer[: n_trials - trial]
-            if file.readinto(slab.data) != slab.nbytes:
-                raise EOFError(f"ends in trial {trial + 1} or the {len(slab) - 1} after it")
-            values[trial : trial + len(slab)] = slab[:, vertices]
+        for number, row in enumerate(values, start=1):
+            if file.readinto(trial.data) != trial.nbytes:
+                raise EOFError(f"ends in trial {number} of {len(values)}")
+            np.take(trial, vertices, out=row, mode="clip")  # any other mode buffers `out`
+            if sys.byteorder == "little":
+                row.byteswap(inplace=True)
+
+
+def _read_native(
+    path: Path, n_vertices: int, vertices: NDArray[np.intp], values: NDArray[np.float32]
+) -> None:
+    if len(vertices):
+        read_hdf5(path, (len(values), n_vertices), vertices, values)

@@ -168,13 +168,25 @@ def _attributes(
     if not Path(images).is_dir():
         files += stimuli.files
     spaces = sorted({data.space for data in subjects})
-    return asdict(config) | {
-        "source": "own data",
-        "space": spaces[0] if len(spaces) == 1 else spaces,
-        "image_names": stimuli.names,
-        "test_set": "split column" if subjects[0].table.split is not None else _drawn(config),
-        "input_hashes": {str(path): f"fingerprint:{fingerprint(path)}" for path in files},
-    }
+    return (
+        asdict(config)
+        | _mesh(subjects)
+        | {
+            "source": "own data",
+            "space": spaces[0] if len(spaces) == 1 else spaces,
+            "image_names": stimuli.names,
+            "test_set": "split column" if subjects[0].table.split is not None else _drawn(config),
+            "input_hashes": {str(path): f"fingerprint:{fingerprint(path)}" for path in files},
+        }
+    )
+
+
+def _mesh(subjects: Sequence[TrialData]) -> dict[str, int]:
+    """Vertices of a whole hemisphere, where the files of all subjects say the same."""
+    shapes = [data.places.shape or () for data in subjects]
+    counts = {n for shape in shapes for n in shape if n}
+    known = len(counts) == 1 and all(len(shape) == 2 for shape in shapes)
+    return {"n_vertices_per_hemisphere": counts.pop()} if known else {}
 
 
 def _drawn(config: TrialsConfig) -> str:

@@ -38,9 +38,9 @@ def read_gifti(
         FileNotFoundError, ValueError: naming the file, the field and what was expected.
     """
     sides = [Joined([GiftiBetas(path) for path in _listed(paths)]) for paths in (left, right)]
-    vertices = [np.arange(side.shape[1]) for side in sides]
-    values = Joined(sides, beside=True)
-    return TrialData(name, values, table, Places.surface(vertices), space=space)
+    shape = tuple(side.shape[1] for side in sides)
+    places = Places.surface([np.arange(n_vertices) for n_vertices in shape], shape)
+    return TrialData(name, Joined(sides, beside=True), table, places, space=space)
 
 
 def read_cifti(name: str, betas: _Paths, table: TrialTable, *, space: str = "unknown") -> TrialData:
@@ -61,10 +61,11 @@ def read_cifti(name: str, betas: _Paths, table: TrialTable, *, space: str = "unk
     parts = [CiftiBetas(path) for path in _listed(betas)]
     for part in parts[1:]:
         same = zip(part.vertices, parts[0].vertices, strict=True)
-        if not all(np.array_equal(*pair) for pair in same):
+        if part.n_vertices != parts[0].n_vertices or not all(np.array_equal(*s) for s in same):
             first = parts[0].files[0]
             raise ValueError(f"{part.files[0]}: cortex vertices differ from those of {first}")
-    return TrialData(name, Joined(parts), table, Places.surface(parts[0].vertices), space=space)
+    places = Places.surface(parts[0].vertices, parts[0].n_vertices)
+    return TrialData(name, Joined(parts), table, places, space=space)
 
 
 def _listed(paths: _Paths) -> list[Path]:
@@ -115,6 +116,7 @@ class CiftiBetas:
             check_numbers(path, self._image.get_data_dtype())
             self._columns = [np.flatnonzero(axis.name == side) for side in _CORTEX]
             self.vertices = [axis.vertex[columns] for columns in self._columns]
+            self.n_vertices = tuple(int(axis.nvertices.get(side, 0)) for side in _CORTEX)
             if len(axis) != self._image.shape[1]:
                 raise ValueError(
                     f"{path}: {self._image.shape[1]} columns, brain models say {len(axis)}"
