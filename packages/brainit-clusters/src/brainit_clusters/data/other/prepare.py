@@ -59,7 +59,7 @@ def prepare_trials(
 ) -> Path:
     """Write a dataset from single-trial betas.
 
-    One session of one subject is in memory at a time; a hidden folder beside the output holds the
+    Two sessions of one subject are in memory at a time; a hidden folder beside the output holds the
     z-scored sessions of one subject while it is written. As in `prepare_nsd`, voxels are z-scored
     in each session and averaged over repeats, and what is of no use is dropped (`subject_data`);
     the subject's attribute `dropped_vertices` says how many. Noise ceilings come from the repeats,
