@@ -11,7 +11,8 @@ import typer
 from safetensors import SafetensorError
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists of the output.")]
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:

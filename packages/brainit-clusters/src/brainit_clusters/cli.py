@@ -27,7 +27,6 @@ app = typer.Typer(
 )
 app.add_typer(nsd_app, name="nsd")
 app.command()(encode)
-app.command()(predict)
 
 
 @app.command()
@@ -105,8 +104,8 @@ def describe(
     typer.echo(json.dumps(summary, indent=2, allow_nan=False) if as_json else _text(summary))
 
 
-app.command()(clear_errors(compare))
-app.command()(clear_errors(plot))
+for command in (compare, plot, predict):
+    app.command()(command)
 
 
 def _text(summary: dict[str, Any]) -> str:

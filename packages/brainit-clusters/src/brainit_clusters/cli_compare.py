@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from brainit_clusters._command import clear_errors
 from brainit_clusters.analysis import (
     GroupingScores,
     compare_groupings,
@@ -23,6 +24,7 @@ from brainit_clusters.meshes import load_vertices
 _COLUMNS = ("homogeneity", "agreement", "stability", "effective_subjects")
 
 
+@clear_errors
 def compare(
     clusters: Annotated[Path, typer.Argument(help="Clusters that `fit` or `transfer` wrote.")],
     dataset: Annotated[Path, typer.Option(help="dataset.h5 of the same voxels.")],

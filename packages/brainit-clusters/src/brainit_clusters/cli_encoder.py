@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from brainit_clusters._command import clear_errors
+from brainit_clusters._command import Folder, Output, clear_errors
+from brainit_clusters._extras import import_extra
 from brainit_clusters._files import replacing
 from brainit_clusters.data.dataset import BrainDataset
 
@@ -23,7 +24,7 @@ BFloat16 = Annotated[bool, typer.Option("--bfloat16", help="Products in bfloat16
 @clear_errors
 def encode(
     dataset: Annotated[Path, typer.Argument(help="dataset.h5: images and betas.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    output: Folder,
     backbone: Annotated[
         str, typer.Option(help="dinov2:, transformers:, open_clip: or timm:, then a model's name.")
     ] = "dinov2:facebook/dinov2-with-registers-large",
@@ -43,8 +44,7 @@ def encode(
     The folder gets the encoder, embeddings.safetensors (what `fit` and `transfer` read) and
     scores.json. An interrupted call is gone on with by the same call.
     """
-    import torch
-
+    torch = import_extra("torch", "encoder")
     from brainit_clusters.encoder import (
         BrainEncoder,
         EncoderConfig,
@@ -89,7 +89,7 @@ def predict(
     images: Annotated[
         str, typer.Argument(help="Folder of pictures, or uint8 array (.npy, file.h5:/images).")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HDF5 file to write.")],
+    output: Output,
     image_size: Annotated[int, typer.Option(min=1, help="Side of the stored images.")] = 224,
     bfloat16: BFloat16 = False,
 ) -> None:
@@ -97,14 +97,13 @@ def predict(
 
     An interrupted call is gone on with by the same call.
     """
-    import torch
-
+    torch = import_extra("torch", "encoder")
     from brainit_clusters.data.other.arrays import open_array
     from brainit_clusters.data.other.stimuli import open_images
     from brainit_clusters.encoder import BrainEncoder, predict_external
 
     if output.exists():
-        raise FileExistsError(f"{output}: exists already")
+        raise FileExistsError(f"{output}: exists already, whole; delete it to predict anew")
     folder = Path(images)
     if folder.is_dir():
         names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}

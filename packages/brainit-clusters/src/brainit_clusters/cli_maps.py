@@ -11,8 +11,10 @@ import typer
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from brainit_clusters._command import Folder, Force, check_output, clear_errors
 from brainit_clusters.clusters import VoxelClusters
-from brainit_clusters.data.dataset import BrainDataset, SubjectData
+from brainit_clusters.data.dataset import BrainDataset
+from brainit_clusters.data.record import SubjectData
 from brainit_clusters.maps import (
     Format,
     Mesh,
@@ -32,6 +34,7 @@ _FILES: tuple[Format, ...] = ("gifti", "cifti", "nifti")
 _LEGEND = 24
 
 
+@clear_errors
 def plot(
     what: Annotated[
         str,
@@ -41,7 +44,7 @@ def plot(
         ),
     ],
     dataset: Annotated[Path, typer.Option(help="dataset.h5 of the same voxels.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder: a BIDS derivative.")],
+    output: Folder,
     subject: Annotated[
         list[str] | None, typer.Option(help="May come more than once; default: all.")
     ] = None,
@@ -53,7 +56,7 @@ def plot(
     vertices: Annotated[
         int | None, typer.Option(help="Of a hemisphere, where the dataset does not say.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: Force = False,
 ) -> None:
     """Draw clusters or any values of voxels on the cortex, or write them for other viewers."""
     forms = form.split(",")
@@ -68,9 +71,9 @@ def plot(
             sources = [dataset, *([Path(what)] if Path(what).is_file() else [])]
             files = [kind for kind in _FILES if kind in forms]
             pictures = [kind for kind in _PICTURES if kind in forms]
-            written = _draw(out, data, found, mesh, label, pictures, force)
+            written = _draw(output, data, found, mesh, label, pictures, force)
             if files:
-                written += write_map(out, data, found, mesh, files, label, sources, force)
+                written += write_map(output, data, found, mesh, files, label, sources, force)
             for path in written:
                 typer.echo(path)
 
@@ -117,8 +120,7 @@ def _draw(
     names = {kind: map_name(subject, found, mesh, task) for kind in kinds}
     paths = {kind: out / replace(n, extension=f".{kind}").path for kind, n in names.items()}
     for path in paths.values():
-        if path.exists() and not force:
-            raise FileExistsError(f"{path}: exists already; add --force to replace it")
+        check_output(path, force)
     title = f"{found.title}, {subject.name}"
     values = found.values if found.labels is None else np.asarray(found.values) - 1
     if "png" in kinds:

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 
 from brainit_clusters.analysis._labels import Labels, by_subject, n_labels
 from brainit_clusters.clusters import VoxelClusters, hash_of, unit
-from brainit_clusters.data.dataset import SubjectData
+from brainit_clusters.data.record import SubjectData
 
 
 def kmeans_clusters(

@@ -14,7 +14,7 @@ from brainit_clusters.analysis.agreement import agreement
 from brainit_clusters.analysis.baselines import coordinate_clusters, homogeneity, kmeans_clusters
 from brainit_clusters.analysis.composition import composition
 from brainit_clusters.clusters import VoxelClusters, fit_clusters
-from brainit_clusters.data.dataset import SubjectData
+from brainit_clusters.data.record import SubjectData
 
 Grouping: TypeAlias = Labels | Callable[[int], Labels]
 """Labels, or what makes them from a seed."""

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainit_clusters.analysis._labels import Labels, by_subject, n_labels
 from brainit_clusters.analysis.significance import Correction, corrected, permutation_p
-from brainit_clusters.data.dataset import SubjectData
+from brainit_clusters.data.record import SubjectData
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from brainit_clusters.analysis._labels import Labels, aligned
 from brainit_clusters.analysis.significance import permutation_p
-from brainit_clusters.data.dataset import SubjectData
+from brainit_clusters.data.record import SubjectData
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _PROBES = 200

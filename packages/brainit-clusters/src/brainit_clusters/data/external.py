@@ -6,14 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainit_clusters._files import existing, replacing
+from brainit_clusters._files import replacing
+from brainit_clusters.data.h5file import H5File, open_h5
 
 SCHEMA_VERSION = 1
 _KIND = "external responses"
@@ -110,12 +110,7 @@ class ExternalWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         is_whole = self.n_written == self._n_images
         if is_whole:
             del self._file[_ROWS], self._file.attrs["mark"]
@@ -164,7 +159,7 @@ def _fill(
         file["responses"][name][rows] = values.astype(np.float16)
 
 
-class ExternalResponses:
+class ExternalResponses(H5File):
     """A file of `write_external`, open for reading; also a context manager.
 
     Attributes:
@@ -173,8 +168,7 @@ class ExternalResponses:
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
-        self._file = file
-        self.path = path
+        super().__init__(file, path)
         self.subjects: list[str] = sorted(file["responses"])
 
     @classmethod
@@ -185,30 +179,12 @@ class ExternalResponses:
             FileNotFoundError: if there is none.
             ValueError: if it is another kind of file.
         """
-        path = existing(Path(path), "external images with predicted responses")
-        try:
-            file = h5py.File(path, "r")
-        except OSError as error:
-            raise ValueError(f"{path}: not a readable HDF5 file ({error})") from error
+        path = Path(path)
+        file = open_h5(path, "external images with predicted responses")
         if file.attrs.get("kind") != _KIND:
             file.close()
             raise ValueError(f"{path}: holds no {_KIND}")
         return cls(file, path)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __len__(self) -> int:
         return int(self._file["images"].shape[0])

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from brainit_clusters.data.dataset import SubjectData
 from brainit_clusters.data.noise import noise_ceiling
 from brainit_clusters.data.places import Places
+from brainit_clusters.data.record import SubjectData
 from brainit_clusters.data.sessions import REASONS, Normalisation, Session
 from brainit_clusters.data.store import Rows, SessionStore
 

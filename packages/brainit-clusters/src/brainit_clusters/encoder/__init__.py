@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from brainit_clusters._extras import import_extra
 
 if TYPE_CHECKING:
     from brainit_clusters.encoder.backbone import Backbone, load_backbone
@@ -61,5 +62,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(import_extra(f"{__name__}.{_HOMES[name]}", "encoder"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from brainit_clusters.data.dataset import ImageArray
 from brainit_clusters.data.external import ExternalResponses, ExternalWriter, write_external
+from brainit_clusters.data.writing import ImageArray
 from brainit_clusters.encoder.model import BrainEncoder
 
 __all__ = [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brainit_clusters._extras import import_extra
 from brainit_clusters.colours import distinct_colours
-from brainit_clusters.data.dataset import SubjectData
+from brainit_clusters.data.record import SubjectData
 
 if TYPE_CHECKING:
     from matplotlib.colors import ListedColormap
@@ -37,12 +37,7 @@ def need_extra() -> None:
         ModuleNotFoundError: naming the extra, if it is not.
     """
     for name in ("matplotlib", "nilearn", "plotly"):
-        try:
-            import_module(name)
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"pictures need {name}: pip install 'brainit-clusters[plot]'", name=name
-            ) from error
+        import_extra(name, "plot")
 
 
 def on_mesh(subject: SubjectData, values: ArrayLike) -> list[NDArray[np.float64]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from brainit_clusters._files import replacing
-from brainit_clusters.data.dataset import SubjectData
+from brainit_clusters.data.record import SubjectData
 from brainit_clusters.plot.cortex import fsaverage5, label_values, limits_of, on_mesh
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from brainit_clusters._files import replacing
-from brainit_clusters.data.dataset import SubjectData
+from brainit_clusters.data.record import SubjectData
 from brainit_clusters.plot.cortex import SIDES, fsaverage5, label_values, limits_of, on_mesh
 
 if TYPE_CHECKING:
