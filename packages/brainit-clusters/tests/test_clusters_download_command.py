@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from brainit_clusters import NSDConfig, prepare_nsd
+from brainit_clusters._command import numbers
 from brainit_clusters.cli import app
 from brainit_clusters.nsd_download import Bucket, Profile, select, trial_range
-from brainit_clusters.nsd_download.command import numbers
 from brainit_clusters.nsd_download.fetch import fetch
 
 _DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"

@@ -48,7 +48,7 @@ def test_inspect_a_dataset_and_a_tree(tree):
     [
         (["--experiment", "x"], "expected nsd, synthetic, vision or imagery"),
         (["--experiment", "vision"], "--images: expected a table"),
-        (["--sessions", "1,x"], "--sessions is '1,x'"),
+        (["--sessions", "1,x"], "--sessions 1,x: expected numbers"),
         (["--space", "func2mm"], "space is 'func2mm', expected one of"),
         (["--mask", "nowhere"], "lh.nowhere.mgz: no such file"),
     ],

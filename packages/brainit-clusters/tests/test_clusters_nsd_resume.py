@@ -60,7 +60,7 @@ def test_a_failure_between_subjects_keeps_the_first(tree, monkeypatch):
     broken = np.full((10, 6), np.nan, np.float32)
     nsd.write_mgh(path, broken)
     nsd.write_mgh(tree.beta_file(2, "lh", 2), broken)
-    with pytest.raises(ValueError, match="no finite beta"):
+    with pytest.raises(ValueError, match="^subj02: betas_session02: trial 0 has no finite beta"):
         prepare(tree)
     parts = sorted(p.name for p in (tree.root / ".dataset.h5.parts").iterdir())
     assert parts == ["settings.json", "subj01.h5", "subj02"]
@@ -69,6 +69,17 @@ def test_a_failure_between_subjects_keeps_the_first(tree, monkeypatch):
     read = counting(monkeypatch, -1)
     assert prepare(tree).read_bytes() == whole
     assert len(read) == 6  # other inputs than before: nothing of the broken run is taken over
+
+
+def test_a_folder_without_a_note_is_used_if_it_is_empty_and_left_alone_if_not(tree):
+    folder = tree.root / ".dataset.h5.parts"
+    folder.mkdir()
+    assert prepare(tree).is_file()
+    folder.mkdir()
+    (folder / "mine.txt").write_text("not ours")
+    with pytest.raises(FileExistsError):
+        prepare(tree)
+    assert (folder / "mine.txt").read_text() == "not ours"
 
 
 @pytest.mark.parametrize("change", [{"mask": "streams"}, {"seed": 1}, {"repeats": "trials"}])

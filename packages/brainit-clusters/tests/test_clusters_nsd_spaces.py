@@ -235,6 +235,14 @@ def test_wrong_image_tables_are_named(tree, change):
         prepare(tree)
 
 
+def test_a_table_that_ends_before_the_images_do_is_named(tree):
+    write_stim_info(tree)
+    path = tree.root / "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:9]))  # rows 0 to 7
+    with pytest.raises(ValueError, match=r"merged.csv: 8 rows, the design has nsdId \d+"):
+        prepare(tree)
+
+
 def test_a_written_subject_reads_back_whole(tree):
     data, _ = read(tree, repeats="trials")
     assert {f.name for f in fields(data) if getattr(data, f.name) is None} == {"ijk", "affine"}

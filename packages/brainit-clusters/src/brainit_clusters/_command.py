@@ -1,4 +1,4 @@
-"""What every command of the package shares: clear errors, and an output that is not overwritten."""
+"""What commands of the package share: clear errors, lists of numbers, outputs kept."""
 
 from __future__ import annotations
 
@@ -28,6 +28,24 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return wrapped
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    """Numbers such as "1,2,5-7", ascending.
+
+    Raises:
+        ValueError: naming `option`.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isascii() and end.isdigit() and len(end) < 4 for end in ends):
+            raise ValueError(f"{option} {text}: expected numbers such as 1,2,5-7")
+        if not 1 <= int(ends[0]) <= int(ends[1]):
+            raise ValueError(f"{option} {text}: {part} does not count up from 1 or more")
+        found.update(range(int(ends[0]), int(ends[1]) + 1))
+    return tuple(sorted(found))
 
 
 def check_output(path: Path, force: bool) -> None:

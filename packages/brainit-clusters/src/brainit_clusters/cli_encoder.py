@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from brainit_clusters._command import Folder, Output, clear_errors
+from brainit_clusters._command import Folder, Output, clear_errors, numbers
 from brainit_clusters._extras import import_extra
 from brainit_clusters._files import replacing
 from brainit_clusters.data.dataset import BrainDataset
@@ -62,7 +62,7 @@ def encode(
     with BrainDataset.open(dataset) as data:
         if encoder is None or subject is None:
             torch.manual_seed(seed)
-            sizes = EncoderConfig(taps=tuple(int(tap) for tap in taps.split(",")))
+            sizes = EncoderConfig(taps=numbers(taps, "--taps"))
             model = BrainEncoder(sizes, load_backbone(backbone)).to(device)
             fit_encoder(model, data, output / "fit", config, progress=True)
             names = data.subjects

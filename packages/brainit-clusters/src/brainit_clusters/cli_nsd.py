@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from brainit_clusters._command import Force, Output, check_output, clear_errors
+from brainit_clusters._command import Force, Output, check_output, clear_errors, numbers
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.data.nsd import (
     NSDConfig,
@@ -70,7 +69,7 @@ def prepare(
     """Turn an NSD tree into dataset.h5; interrupted, the same command goes on where it was."""
     check_output(output, force)
     scan: dict[str, Any] = {
-        "subjects": _numbers("subjects", subjects) if subjects else None,
+        "subjects": numbers(subjects, "--subjects") if subjects else None,
         "image_size": image_size,
         "betas": betas,
         "space": space,
@@ -80,7 +79,7 @@ def prepare(
     if experiment == "nsd":
         config = NSDConfig(
             **scan,
-            sessions=sessions if sessions in ("37", "40") else _numbers("sessions", sessions),
+            sessions=sessions if sessions in ("37", "40") else numbers(sessions, "--sessions"),
             normalisation=cast(Literal["published"], normalisation),
             test_set=test_set,
             validation_fraction=validation_fraction,
@@ -112,16 +111,6 @@ def inspect(
     summary = summarise_tree(path) if tree else _dataset(path)
     text = _tree_text if tree else _dataset_text
     typer.echo(json.dumps(summary, indent=2) if as_json else text(summary))
-
-
-def _numbers(name: str, text: str) -> tuple[int, ...]:
-    numbers: list[int] = []
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,3})(?:-(\d{1,3}))?\s*", part)
-        if not found:
-            raise ValueError(f"--{name} is {text!r}, expected numbers such as 1,2 or 1-10")
-        numbers += range(int(found[1]), int(found[2] or found[1]) + 1)
-    return tuple(numbers)
 
 
 def _dataset(path: Path) -> dict[str, Any]:

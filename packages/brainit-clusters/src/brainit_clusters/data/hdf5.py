@@ -18,7 +18,7 @@ _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FL
 
 @contextmanager
 def open_dataset(path: Path, name: str, what: str) -> Iterator[h5py.Dataset]:
-    """Open one dataset of a file for reading.
+    """Open one dataset of a file for reading; an error of the body counts as the file's.
 
     Args:
         path: The file.

@@ -13,13 +13,13 @@ class ResizedImages:
     """Chosen images of a stimulus array, resized as they are read.
 
     Args:
-        brick: uint8 [n, H, W, 3], an array or an HDF5 dataset.
+        images: uint8 [n, H, W, 3], an array or what is sliced like one.
         image_id: Rows to take, ascending.
         size: Side in pixels; bicubic with antialiasing, nothing done where it fits already.
     """
 
-    def __init__(self, brick: Any, image_id: NDArray[np.int64], size: int) -> None:
-        self._brick, self._ids, self._size = brick, image_id, size
+    def __init__(self, images: Any, image_id: NDArray[np.int64], size: int) -> None:
+        self._images, self._ids, self._size = images, image_id, size
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -27,7 +27,7 @@ class ResizedImages:
         return (len(self._ids), self._size, self._size, 3)
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
-        return np.stack([resize(self._brick[row], self._size) for row in self._ids[rows]])
+        return np.stack([resize(self._images[row], self._size) for row in self._ids[rows]])
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

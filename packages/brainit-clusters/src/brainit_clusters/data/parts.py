@@ -31,7 +31,8 @@ def part_folder(output: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     else:
         if note.is_file():
             shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        # A run that was stopped before its first note left an empty folder.
+        folder.mkdir(parents=True, exist_ok=folder.is_dir() and not any(folder.iterdir()))
         note.write_text(text)
     yield folder
     shutil.rmtree(folder)

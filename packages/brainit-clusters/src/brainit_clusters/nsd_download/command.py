@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from brainit_clusters._command import numbers
 from brainit_clusters.nsd_download.bucket import NSD_URL, Bucket
 from brainit_clusters.nsd_download.fetch import Target, fetch_all, found
 from brainit_clusters.nsd_download.profile import Profile, betas, select
@@ -90,24 +91,6 @@ def download(
     checks = fetch_all(targets, bucket, connections)
     count = Counter(_SAID[check] for check in checks.values())
     typer.echo(f"{root}: " + ", ".join(f"{n} files {said}" for said, n in count.items()))
-
-
-def numbers(text: str, option: str) -> tuple[int, ...]:
-    """Numbers such as "1,2,5-7", ascending.
-
-    Raises:
-        ValueError: naming `option`.
-    """
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        ends = (first, last if dash else first)
-        if not all(end.isascii() and end.isdigit() and len(end) < 4 for end in ends):
-            raise ValueError(f"{option} {text}: expected numbers such as 1,2,5-7")
-        if not 1 <= int(ends[0]) <= int(ends[1]):
-            raise ValueError(f"{option} {text}: {part} does not count up from 1 or more")
-        found.update(range(int(ends[0]), int(ends[1]) + 1))
-    return tuple(sorted(found))
 
 
 def _whole(bucket: Bucket, profile: Profile, root: Path) -> list[Target]:

@@ -83,7 +83,7 @@ def prepare_nsd(
         )
         for subject, own in trials.items()
     }
-    coco_id = read_coco_ids(root, design.shared)
+    coco_id = read_coco_ids(root, design.images, design.shared)
     test = _test_set(root, design, trials, config)
     splits = {
         subject: _split(subject, own, design, test, config) for subject, own in trials.items()
@@ -105,14 +105,11 @@ def prepare_nsd(
     }
     n_sessions = sum(len(own.sessions) for own in trials.values())
     bar = tqdm(total=n_sessions, desc="prepare", unit="session", disable=not progress)
-    with (
-        open_images(root / STIMULI, int(image_id[-1]) + 1) as brick,
-        bar,
-        part_folder(output, settings) as folder,
-    ):
+    images = open_images(root / STIMULI, int(image_id[-1]) + 1)
+    with bar, part_folder(output, settings) as folder:
         return write_dataset(
             output,
-            ResizedImages(brick, image_id, config.image_size),
+            ResizedImages(images, image_id, config.image_size),
             image_id,
             (
                 data
@@ -184,7 +181,11 @@ def _subject(
         recording = Recording(
             name,
             [
-                Session(stem, np.flatnonzero(trials.session == n), partial(scans.read, stem))
+                Session(
+                    f"{name}: {stem}",
+                    np.flatnonzero(trials.session == n),
+                    partial(scans.read, stem),
+                )
                 for n, stem in zip(trials.sessions, scans.files, strict=True)
             ],
             trials.image_id,

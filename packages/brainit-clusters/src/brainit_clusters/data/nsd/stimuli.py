@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from brainit_clusters.data.hdf5 import open_dataset
+from brainit_clusters._files import existing
+from brainit_clusters.data.other.arrays import StoredArray
 
 STIMULI = Path("nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5")
 TABLE = Path("nsddata/experiments/nsd/nsd_stim_info_merged.csv")
+_FIELD = "imgBrick"
 _COLUMNS = ("cocoId", "nsdId", "cropBox", "loss", "shared1000")
 _BOX = re.compile(r"\(\s*([^,()]+),\s*([^,()]+),\s*([^,()]+),\s*([^,()]+)\)")
 
 
-@contextmanager
-def open_images(path: Path, n_needed: int) -> Iterator[h5py.Dataset]:
+def open_images(path: Path, n_needed: int) -> StoredArray:
     """Open NSD's images: uint8 [n, H, W, 3], read where they are sliced.
 
     Args:
@@ -31,19 +29,22 @@ def open_images(path: Path, n_needed: int) -> Iterator[h5py.Dataset]:
     Raises:
         FileNotFoundError, ValueError: naming the file and what was expected.
     """
-    with open_dataset(path, "imgBrick", "NSD's images") as brick:
-        if brick.ndim != 4 or brick.shape[3] != 3 or brick.dtype != np.uint8:
-            raise ValueError(f"{path}: expected /imgBrick, uint8 [n, H, W, 3]")
-        if len(brick) < n_needed:
-            raise ValueError(f"{path}: {len(brick)} images, the design shows id {n_needed - 1}")
-        yield brick
+    images = StoredArray(existing(path, "NSD's images"), _FIELD)
+    if len(images.shape) != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        raise ValueError(f"{path}: expected /{_FIELD}, uint8 [n, H, W, 3]")
+    if len(images) < n_needed:
+        raise ValueError(f"{path}: {len(images)} images, the design shows id {n_needed - 1}")
+    return images
 
 
-def read_coco_ids(root: Path, shared: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def read_coco_ids(
+    root: Path, images: NDArray[np.int64], shared: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
     """COCO's id of every NSD image, from `nsd_stim_info_merged.csv`, checked against the design.
 
     Args:
         root: NSD root.
+        images: Ids of all images of the design.
         shared: Ids of the shared images, ascending.
 
     Returns:
@@ -62,8 +63,8 @@ def read_coco_ids(root: Path, shared: NDArray[np.int64]) -> NDArray[np.int64] | 
         if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
             raise ValueError(f"{path}: no column {min(missing)}")
         coco_id = [_coco_id(path, number, row, shared) for number, row in enumerate(reader)]
-    if len(coco_id) <= shared[-1]:
-        raise ValueError(f"{path}: {len(coco_id)} rows, a shared image has nsdId {shared[-1]}")
+    if len(coco_id) <= images.max():
+        raise ValueError(f"{path}: {len(coco_id)} rows, the design has nsdId {images.max()}")
     return np.array(coco_id, np.int64)
 
 

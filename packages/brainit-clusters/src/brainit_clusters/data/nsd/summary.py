@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def summarise_tree(root: str | Path) -> dict[str, Any]:
     """
     root = Path(root)
     design = read_design(root)
-    read_coco_ids(root, design.shared)
+    read_coco_ids(root, design.images, design.shared)
     numbers = range(1, len(design.images) + 1)
     return {
         "root": str(root),
@@ -57,5 +58,5 @@ def _subject(root: Path, subject: int, design: Design) -> dict[str, Any]:
 
 def _n_sessions(folder: Path) -> int:
     """Sessions that have a file of betas."""
-    return len({path.name.split(".")[-2 if path.suffix != ".gz" else -3]
-                for path in folder.glob("*betas_*")})  # fmt: skip
+    found = (re.search(r"betas_[^.]+", path.name) for path in folder.glob("*betas_*.*"))
+    return len({name[0] for name in found if name})

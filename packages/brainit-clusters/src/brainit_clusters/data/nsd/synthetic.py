@@ -63,16 +63,12 @@ def prepare_synthetic(root: str | Path, output: str | Path, config: ScanConfig, 
     images = [_squares(path, len(ids), fit, config.image_size) for path, ids in files.items()]
     image_id = np.concatenate(list(files.values()))
     order = np.argsort(image_id)
-    recordings = [
-        companion_recording(
-            scan,
-            [Session(f"{subject_name(scan.subject)}: {_STEM}", np.arange(len(shown)),
-                     partial(scan.read, _STEM))],
-            np.where(shown < N_COMMON, shown, shown - N_COMMON + _own(scan)),
-            {},
-        )
-        for scan in scans
-    ]  # fmt: skip
+    recordings = []
+    for scan in scans:
+        where = f"{subject_name(scan.subject)}: {_STEM}"
+        session = Session(where, np.arange(len(shown)), partial(scan.read, _STEM))
+        seen = np.where(shown < N_COMMON, shown, shown - N_COMMON + _own(scan))
+        recordings.append(companion_recording(scan, [session], seen, {}))
     attributes = asdict(config) | {
         "source": "NSD-synthetic",
         "normalisation": "published",
@@ -101,10 +97,10 @@ def _image_file(root: Path, scan: Scans | None) -> Path:
 
 
 def _squares(path: Path, n_images: int, fit: Fit, size: int) -> NDArray[np.uint8]:
-    with open_images(path, n_images) as brick:
-        if len(brick) != n_images:
-            raise ValueError(f"{path}: {len(brick)} images, expected {n_images}")
-        return np.stack([resize(square(image, fit), size) for image in brick])
+    images = open_images(path, n_images)
+    if len(images) != n_images:
+        raise ValueError(f"{path}: {len(images)} images, expected {n_images}")
+    return np.stack([resize(square(images[row], fit), size) for row in range(n_images)])
 
 
 def square(image: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
