@@ -1,6 +1,6 @@
 """Log-sum-exps of a logit matrix by tiles: plain torch on BLAS, any device.
 
-All tiles share the same memory: pages of a fresh tile cost more time than a pass over it.
+All tiles share the same memory, so that of one or two tiles is all that is needed.
 """
 
 from __future__ import annotations
