@@ -1,4 +1,4 @@
-"""The low-level branch: its targets are the same kept or computed anew; what its loss is made of."""
+"""The low-level branch: targets are the same kept or computed anew; what the loss is made of."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from brainit_clusters import BrainDataset
 from brainit_clusters.data.nsd import ScanConfig, prepare_imagery, prepare_synthetic
-from brainit_clusters.data.nsd.imagery import RUNS
 from brainit_clusters.data.nsd.synthetic import square
 
 HALF = 4 * 2.0**-11
@@ -80,6 +79,13 @@ def test_synthetic_ids_are_one_based(synthetic):
         prepare_synthetic(synthetic.root, synthetic.root / "syn.h5", CONFIG, "pad")
 
 
+# The runs as public code that reads NSD-imagery has them, not as the package has them.
+RUNS = [
+    *(("visA", 48), ("attA", 96), ("imgA_1", 48), ("visB", 48), ("attB", 96), ("imgB_1", 48)),
+    *(("visC", 48), ("attC", 96), ("imgC_1", 48), ("imgA_2", 48), ("imgB_2", 48), ("imgC_2", 48)),
+]
+
+
 @pytest.fixture
 def imagery(tree):
     rng = np.random.default_rng(2)
@@ -89,7 +95,7 @@ def imagery(tree):
     folder.mkdir(parents=True)
     tree.shown = []
     letters = {"A": "HRVLPE", "B": "WKBCDT", "C": "SZMYNF"}
-    for run, length in RUNS.items():
+    for run, length in RUNS:
         shown = rng.permutation(np.resize(list(letters[run[3]]), length))
         tree.shown += [(run, letter) for letter in shown]
         rows = [f"2\t{n}\t{letter}" for n, letter in enumerate(shown)]
@@ -117,7 +123,7 @@ def test_imagery(imagery, task, runs):
     assert len(data.image_id) == 12
     trials = np.concatenate([imagery.trials[s][MASKED] for s in ("lh", "rh")]).T.astype(float)
     run_of = np.array([run for run, _ in imagery.shown])
-    for run in RUNS:
+    for run, _ in RUNS:
         now = run_of == run
         trials[now] = (trials[now] - trials[now].mean(0)) / trials[now].std(0)
     mine = np.array([run.startswith(runs) for run in run_of])

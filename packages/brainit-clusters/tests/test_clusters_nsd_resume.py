@@ -60,7 +60,7 @@ def test_a_failure_between_subjects_keeps_the_first(tree, monkeypatch):
     broken = np.full((10, 6), np.nan, np.float32)
     nsd.write_mgh(path, broken)
     nsd.write_mgh(tree.beta_file(2, "lh", 2), broken)
-    with pytest.raises(ValueError, match="^subj02: betas_session02: trial 0 has no finite beta"):
+    with pytest.raises(ValueError, match=r"^subj02: betas_session02: trial 0 has no finite"):
         prepare(tree)
     parts = sorted(p.name for p in (tree.root / ".dataset.h5.parts").iterdir())
     assert parts == ["settings.json", "subj01.h5", "subj02"]
