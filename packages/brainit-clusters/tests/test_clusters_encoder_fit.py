@@ -122,6 +122,21 @@ def test_learning_rate_falls_when_the_score_stalls(toy, tmp_path, monkeypatch):
     np.testing.assert_allclose(rates, [1e-3] * 5 + [1e-4] * 2)
 
 
+def test_the_best_epoch_is_kept_though_later_ones_are_worse(toy, tmp_path, monkeypatch):
+    path, _ = toy.write_world(tmp_path / "dataset.h5", n_subjects=1, n_voxels=8, n_images=24)
+    scores = iter([0.1, 0.3, 0.3, 0.2, 0.1, 0.3])  # four epochs, then two
+    monkeypatch.setattr(
+        EncoderTask, "validate", lambda self: {"score": next(scores), "median_correlation": 0.0}
+    )
+    four, two = fresh(toy), fresh(toy)
+    with BrainDataset.open(path) as dataset:
+        fit_encoder(four, dataset, tmp_path / "four", FitConfig(epochs=4, batch_size=8))
+        fit_encoder(two, dataset, tmp_path / "two", FitConfig(epochs=2, batch_size=8))
+    for name, value in two.state_dict().items():
+        if not name.startswith("backbone."):
+            assert torch.equal(value, four.state_dict()[name]), name
+
+
 def test_batches_are_the_seeds_alone_and_cover_every_training_image(toy, tmp_path):
     path, _ = toy.write_world(tmp_path / "dataset.h5", n_subjects=2, n_voxels=8, n_images=24)
     encoder = fresh(toy)
