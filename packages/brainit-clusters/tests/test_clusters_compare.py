@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -96,6 +97,16 @@ def test_each_row_is_what_its_parts_say(world):
     # The adjusted Rand index of unrelated labels: mean 0, deviation about K / N.
     assert abs(chance.agreement) < 5 * K / (2 * N)
     assert ours.effective_subjects == pytest.approx(2, abs=0.1)
+
+
+def test_the_given_clusters_are_scored_not_a_new_fit(world):
+    _, subjects, points, clusters, truth = world
+    rng = np.random.default_rng(2)
+    poor = replace(clusters, labels=rng.permutation(clusters.labels))
+    rows = compare_groupings(standard_groupings(poor, subjects, points), subjects, truth)
+    assert rows[0].name == "functional clusters"
+    assert rows[0].agreement == agreement(poor, truth).adjusted_rand < 0.2
+    assert rows[0].stability < 0.2  # a new fit of the same embeddings finds the truth
 
 
 def test_places_of_voxels(world):

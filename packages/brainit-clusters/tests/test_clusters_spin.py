@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 from brainit_clusters import SubjectData
 from brainit_clusters.analysis import Spins, roi_enrichment, spun_agreement
@@ -103,6 +104,23 @@ def test_spins_turn_both_hemispheres_and_all_subjects_alike():
         assert set(source[part[~kept]]).isdisjoint(part)
         assert kept.mean() >= 0.4
     assert any(not np.array_equal(s["a"], np.arange(2 * N_VERTICES)) for s in spins)
+
+
+def test_a_voxel_without_a_label_stays_without_one_among_all_subjects():
+    """The agreement of each subject's part, put together by hand."""
+    whole, part = np.arange(N_VERTICES), np.flatnonzero(LEFT[:, 2] < 0.5)
+    rng = np.random.default_rng(4)
+    first, second = (
+        {"a": smooth_labels(rng, whole), "b": smooth_labels(rng, part)} for _ in range(2)
+    )
+    spins = Spins([subject("a", whole), subject("b", part)], [LEFT, RIGHT], 6, seed=5)
+    found = spun_agreement(first, second, spins)
+    for control, sources in zip(found.control, spins, strict=True):
+        assert (sources["b"] < 0).any()
+        here = [first[name][source >= 0] for name, source in sources.items()]
+        there = [second[name][source[source >= 0]] for name, source in sources.items()]
+        expected = adjusted_rand_score(np.concatenate(here), np.concatenate(there))
+        assert control == pytest.approx(expected, abs=1e-12)
 
 
 def test_what_cannot_be_turned_is_refused():
