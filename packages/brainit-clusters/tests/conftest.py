@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from brainit_clusters.nsd_download import Bucket, Target
+
 
 def _helper(name: str):
     """A module beside the tests: these are imported by path (importlib mode), so it is too."""
@@ -22,6 +24,7 @@ def _helper(name: str):
 nsd_files = _helper("nsd_files")
 own_data = _helper("own_data")
 s3_server = _helper("s3_server")
+one_file = _helper("one_file")
 
 
 @pytest.fixture
@@ -38,6 +41,22 @@ def data(tmp_path: Path):
 def s3():
     with s3_server.serve() as bucket:
         yield bucket
+
+
+@pytest.fixture
+def bucket(s3):
+    s3.files[one_file.KEY] = one_file.CONTENT
+    return Bucket(s3.url, timeout=20, pause=0.001)  # a busy machine is no fault
+
+
+@pytest.fixture
+def hasty(s3):
+    return Bucket(s3.url, timeout=0.3, pause=0.001)
+
+
+@pytest.fixture
+def target(bucket, tmp_path: Path):
+    return Target.whole(bucket.files(one_file.KEY)[0], tmp_path)
 
 
 @pytest.fixture(scope="session")
