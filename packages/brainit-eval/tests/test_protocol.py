@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from brainit_eval.metrics import metric_of
 from brainit_eval.preprocess import Resize
 from brainit_eval.protocol import Protocol, frozen_protocols
 
@@ -50,7 +51,13 @@ def write(folder: Path, text: str) -> Path:
 
 def test_frozen_protocols_are_frozen() -> None:
     found = {name: Protocol.load(name).hash[:16] for name in frozen_protocols()}
-    assert found == FROZEN
+    assert found.items() >= FROZEN.items()
+
+
+def test_every_metric_of_a_frozen_protocol_has_a_label_and_the_same_direction() -> None:
+    for name in frozen_protocols():
+        for metric, spec in Protocol.load(name).metrics.items():
+            assert metric_of(metric).higher_is_better == spec.higher_is_better
 
 
 def test_the_hash_covers_every_choice_and_no_text(tmp_path: Path) -> None:
