@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -243,11 +242,14 @@ def _check_truth(pictures: Pictures, protocol: Protocol) -> None:
 
 def _looks(protocol: Protocol) -> list[_Look]:
     """Metrics by network and size: what shares both passes through the network once."""
-    groups: dict[Any, dict[str, MetricSpec]] = {}
+    groups: dict[tuple[str, str, Resize | None], dict[str, MetricSpec]] = {}
     for name, spec in protocol.metrics.items():
         if spec.network:
             groups.setdefault((spec.network, spec.weights, spec.resize), {})[name] = spec
-    return [_Look(*key, metrics) for key, metrics in groups.items()]
+    return [
+        _Look(network, weights, resize, metrics)
+        for (network, weights, resize), metrics in groups.items()
+    ]
 
 
 def _compare(
