@@ -131,12 +131,11 @@ def test_clip_is_the_projected_embedding_not_of_unit_length(tmp_path, monkeypatc
         "num_attention_heads": 4,
         "patch_size": 14,
         "image_size": 56,
-        "hidden_act": "quick_gelu",
     }
     text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     config = transformers.CLIPConfig(
         text_config={**text, "num_attention_heads": 2, "vocab_size": 50},
-        vision_config=small,
+        vision_config={**small, "hidden_act": "quick_gelu"},
         projection_dim=24,
     )
     torch.manual_seed(0)
@@ -145,7 +144,7 @@ def test_clip_is_the_projected_embedding_not_of_unit_length(tmp_path, monkeypatc
     state = {key: value.contiguous() for key, value in whole.state_dict().items()}
     state["vision_model.embeddings.position_ids"] = torch.arange(17)[None]  # in older files
     save_file(state, tmp_path / file.name)
-    monkeypatch.setattr(clip, "VIT_L14", {**small, "projection_dim": 24})
+    monkeypatch.setattr(clip, "VIT_L14", {**clip.VIT_L14, **small, "projection_dim": 24})
     reader = load_network("clip_vit_l14", "openai", WeightStore(tmp_path))
     found = reader(pictures(56), ("image_embeds",))["image_embeds"]
     processor = transformers.CLIPImageProcessor(do_resize=False, do_center_crop=False)
