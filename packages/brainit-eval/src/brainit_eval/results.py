@@ -7,7 +7,6 @@ weights, versions), ``per_image.csv`` (a row per subject, sample and image) and
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -21,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from brainit_eval.labels import check_label, check_title, image_id
+from brainit_eval.per_image import PerImage
 from brainit_eval.records import Fields, read_json
 
 SCHEMA = 1
 DIRECTIONS = ("reconstruction_fixed", "image_fixed")
 _FILES = ("result.json", "per_image.csv", "ranks.safetensors")
-_KEYS = ("subject", "sample", "image_id")
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -81,28 +80,6 @@ class WeightsRecord:
 
     name: str
     sha256: str
-
-
-@dataclass(frozen=True)
-class PerImage:
-    """Scores of every image; one row per subject, sample and image.
-
-    Attributes:
-        subject: ``[rows]`` names.
-        sample: ``[rows]`` int64: which generator seed's image.
-        image_id: ``[rows]`` ids as text.
-        values: Metric name to ``[rows]`` float64. Identification metrics hold the share of
-            distractors beaten.
-    """
-
-    subject: np.ndarray
-    sample: np.ndarray
-    image_id: np.ndarray
-    values: Mapping[str, np.ndarray]
-
-    def rows(self, subject: str, sample: int) -> np.ndarray:
-        """Row numbers of one subject and sample, in the order of the ranks."""
-        return np.flatnonzero((self.subject == subject) & (self.sample == sample))
 
 
 @dataclass(frozen=True)
@@ -167,13 +144,13 @@ class Result:
             FileExistsError: If the folder exists and may not be replaced, or holds other files.
         """
         target = Path(folder)
-        _check_target(target, overwrite)
+        check_target(target, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
             new = Path(scratch, "new")
             new.mkdir()
             _write_json(new / _FILES[0], self)
-            _write_table(new / _FILES[1], self.per_image)
+            self.per_image.write(new / _FILES[1])
             _write_ranks(new / _FILES[2], self.ranks)
             if target.exists():
                 target.rename(Path(scratch, "old"))
@@ -194,7 +171,7 @@ class Result:
                 raise FileNotFoundError(f"{path}: expected a result folder with {name}")
         record = Fields(read_json(path / _FILES[0]), str(path / _FILES[0]))
         values = _parse(record)
-        table = _read_table(path / _FILES[1])
+        table = PerImage.read(path / _FILES[1])
         try:
             return cls(**values, per_image=table, ranks=_read_ranks(path / _FILES[2]))
         except ValueError as error:
@@ -227,6 +204,20 @@ def ids_hash(ids: Mapping[str, Sequence[object]]) -> str:
     else:
         lines = (f"{subject}/{value}" for subject, values in texts.items() for value in values)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Whether a result may be written there; also worth asking before the work begins.
+
+    Raises:
+        FileExistsError: If it exists and may not be replaced, or holds other files.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{target}: exists already; choose another folder or overwrite it")
+    if not target.is_dir() or {path.name for path in target.iterdir()} - set(_FILES):
+        raise FileExistsError(f"{target}: holds more than a result; not overwritten")
 
 
 def _check_hash(value: str, name: str) -> None:
@@ -263,15 +254,6 @@ def _check_ranks(result: Result) -> None:
             raise ValueError(f"ranks: {key}: expected {n} int64 values from 0 to {n - 1}")
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(f"{target}: exists already; choose another folder or overwrite it")
-    if not target.is_dir() or {path.name for path in target.iterdir()} - set(_FILES):
-        raise FileExistsError(f"{target}: holds more than a result; not overwritten")
-
-
 def _write_json(path: Path, result: Result) -> None:
     metrics = {
         name: {
@@ -301,33 +283,6 @@ def _write_json(path: Path, result: Result) -> None:
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _write_table(path: Path, table: PerImage) -> None:
-    columns = [table.subject, table.sample, table.image_id, *table.values.values()]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*_KEYS, *table.values])
-        writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
-
-
-def _read_table(path: Path) -> PerImage:
-    try:
-        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    except (ValueError, csv.Error):  # empty, no UTF-8, no table
-        header, rows = [], []
-    if tuple(header[:3]) != _KEYS or any(len(row) != len(header) for row in rows) or not rows:
-        raise ValueError(f"{path}: expected rows of {', '.join(_KEYS)} and metrics")
-    subject, sample, ids, *values = (list(column) for column in zip(*rows, strict=True))
-    try:
-        return PerImage(
-            np.array([check_label(name, "subject") for name in subject]),
-            np.array(sample, dtype=np.int64),
-            np.array([image_id(value) for value in ids]),
-            {k: np.array(v, dtype=np.float64) for k, v in zip(header[3:], values, strict=True)},
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _write_ranks(path: Path, ranks: Mapping[str, np.ndarray]) -> None:
