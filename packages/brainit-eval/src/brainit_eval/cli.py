@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from brainit_eval._command import Overwrite, clear_errors
+from brainit_eval._command import Overwrite, clear_errors, echo_table
+from brainit_eval.cli_compare import compare
 
 app = typer.Typer(
     help="Score images reconstructed from brain activity, by any method, and compare honestly.",
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(compare)
 
 _LAYOUT = "a folder (of pictures, of subjects, of samples in subjects), .h5, .npz or .npy"
 Weights = Annotated[
@@ -80,7 +81,7 @@ def score(
         (name, f"{s.value:.4f}", f"[{s.low:.4f}, {s.high:.4f}]", _arrow(s.higher_is_better))
         for name, s in result.metrics.items()
     ]
-    _echo_table(rows)
+    echo_table(rows)
     for line in result.warnings:
         typer.echo(f"warning: {line}", err=True)
 
@@ -95,7 +96,7 @@ def protocols(
 
     if not name:
         found = [Protocol.load(frozen) for frozen in frozen_protocols()]
-        _echo_table([(one.name, one.hash[:16], one.title) for one in found])
+        echo_table([(one.name, one.hash[:16], one.title) for one in found])
         return
     one = Protocol.load(name)
     images = one.n_images or "any number of"
@@ -103,7 +104,7 @@ def protocols(
     typer.echo(f"test set: {one.test_set or 'any'}, {images} images")
     typer.echo(f"true images: {f'{one.truth_size} px' if one.truth_size else 'any size'}")
     typer.echo(f"first step: {one.front or 'none'}")
-    _echo_table(
+    echo_table(
         [
             (metric, spec.score, spec.network, spec.weights, spec.layer, str(spec.resize or ""))
             for metric, spec in one.metrics.items()
@@ -118,7 +119,7 @@ def selftest(weights: Weights = None) -> None:
     from brainit_eval.selftest import checks, found_weights
 
     typer.echo("Weights on this machine:")
-    _echo_table(found_weights(weights))
+    echo_table(found_weights(weights))
     typer.echo("Checks with random weights:")
     failed = False
     for name, outcome in checks():
@@ -138,11 +139,3 @@ def _device(name: str) -> str:
 
 def _arrow(higher_is_better: bool) -> str:
     return "higher is better" if higher_is_better else "lower is better"
-
-
-def _echo_table(rows: Iterable[tuple[str, ...]]) -> None:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo(f"  {'  '.join(cells)}".rstrip())

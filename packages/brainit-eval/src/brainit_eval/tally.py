@@ -14,7 +14,7 @@ from brainit_eval.bootstrap import (
     draw_weights,
     percentile_interval,
 )
-from brainit_eval.identification import TwoWay, two_way
+from brainit_eval.identification import TwoWay, identify
 from brainit_eval.per_image import PerImage
 from brainit_eval.protocol import Protocol
 from brainit_eval.results import (
@@ -80,9 +80,10 @@ class Tally:
 
     def identify(self, metric: str, subject: str, sample: int, pred: Tensor, true: Tensor) -> None:
         """Two-way identification from features ``[n, D]``, in both directions."""
-        both = dict(zip(DIRECTIONS, (two_way(pred, true), two_way(true, pred)), strict=True))
-        for direction, found in both.items():
-            self._ranks[rank_key(subject, sample, metric, direction)] = found.ranks
+        found = identify(pred, true)
+        both = {direction: getattr(found, direction) for direction in DIRECTIONS}
+        for direction, one in both.items():
+            self._ranks[rank_key(subject, sample, metric, direction)] = one.ranks
         chosen = both[self.protocol.metrics[metric].direction]
         self._values[metric, subject, sample] = chosen.per_image
         self._resampled[metric, subject, sample] = bootstrap_two_way(

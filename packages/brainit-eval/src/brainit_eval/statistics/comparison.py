@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from brainit_eval.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 from brainit_eval.results import Result
 from brainit_eval.statistics.permutation import (
+    PairedTest,
     attainable_p,
     holm,
     sign_flip_test,
     subject_test,
 )
+
+SCHEMA = 1
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -25,14 +32,14 @@ class MetricComparison:
     Attributes:
         first: Mean over subjects of the first method.
         second: Of the second.
-        difference: First less second.
+        difference: That of the first less that of the second.
         low: Lower end of the 95 % interval of the difference over images.
         high: Upper end.
         p: Two-sided p of sign flips over images.
         p_holm: The same, adjusted for all metrics compared.
         p_subjects: Two-sided p of sign flips over subjects.
         higher_is_better: Direction.
-        better: Name of the better method if ``p_holm`` is below 0.05, else None.
+        better: ``first`` or ``second`` if ``p_holm`` is below `ALPHA`, else None.
     """
 
     first: float
@@ -54,7 +61,9 @@ class Comparison:
     Attributes:
         first: Name of the first method.
         second: Of the second.
-        protocol: Name and hash of the protocol.
+        protocol: Name of the protocol.
+        protocol_hash: Its SHA-256.
+        test_set: Name of the test set.
         subjects: Who was scored.
         metrics: Metric to its comparison.
         notes: What a reader must know, one line each.
@@ -62,14 +71,21 @@ class Comparison:
 
     first: str
     second: str
-    protocol: tuple[str, str]
+    protocol: str
+    protocol_hash: str
+    test_set: str
     subjects: tuple[str, ...]
     metrics: Mapping[str, MetricComparison]
     notes: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON; a reader sees the old file or the new one, never half of one."""
+        target = Path(path)
+        text = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, allow_nan=False)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+            part = Path(scratch, "part")
+            part.write_text(text + "\n", encoding="utf-8")
+            os.replace(part, target)
 
 
 def compare(
@@ -102,54 +118,73 @@ def compare(
     names = [name for name in first.metrics if name in second.metrics]
     if not names:
         raise ValueError("results: expected a metric in common")
-    tests, rows = {}, {}
+    tests: dict[str, PairedTest] = {}
+    pairs: dict[str, dict[str, np.ndarray]] = {}
+    ids = {subject: _ids(first, subject) for subject in first.subjects}
     for name in names:
-        a, b = ({s: _column(result, s, name) for s in first.subjects} for result in (first, second))
-        ids = {subject: np.array(list(column)) for subject, column in a.items()}
-        for subject in a:
-            if set(a[subject]) != set(b[subject]):
-                raise ValueError(f"{subject}: expected the same images in both results")
-        values = {s: np.array([[a[s][i], b[s][i]] for i in ids[s].tolist()]).T for s in a}
-        gaps = {s: both[0] - both[1] for s, both in values.items()}
+        pairs[name] = {s: np.stack([_means(r, s, name) for r in (first, second)]) for s in ids}
+        gaps = {subject: pair[0] - pair[1] for subject, pair in pairs[name].items()}
         try:
             tests[name] = sign_flip_test(gaps, ids, n_permutations=n_permutations, seed=seed)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        weights = draw_weights(ids, n_bootstrap, seed)
-        draws = [bootstrap_mean(gaps[s], weights[s]) for s in gaps]
-        means = np.mean([both.mean(1) for both in values.values()], axis=0)
-        people = subject_test([gap.mean() for gap in gaps.values()])
-        rows[name] = (means, percentile_interval(draws), people.p)
     adjusted = holm({name: test.p for name, test in tests.items()})
-    metrics = {}
-    for name, (means, interval, p_people) in rows.items():
-        higher = first.metrics[name].higher_is_better
-        ahead = (tests[name].difference > 0) == higher
-        better = (first.method if ahead else second.method) if adjusted[name] < 0.05 else None
-        metrics[name] = MetricComparison(
-            float(means[0]),
-            float(means[1]),
-            tests[name].difference,
-            *interval,
-            tests[name].p,
-            adjusted[name],
-            p_people,
-            higher,
-            better,
-        )
-    protocol = (first.protocol.name, first.protocol.hash)
-    smallest = max(test.smallest for test in tests.values())
-    notes = _notes(first, second, smallest)
-    return Comparison(first.method, second.method, protocol, first.subjects, metrics, notes)
+    weights = draw_weights(ids, n_bootstrap, seed)
+    metrics = {
+        name: _metric(first, second, name, pairs[name], weights, tests[name], adjusted[name])
+        for name in names
+    }
+    return Comparison(
+        first.method,
+        second.method,
+        first.protocol.name,
+        first.protocol.hash,
+        first.test_set.name,
+        first.subjects,
+        metrics,
+        _notes(first, second, max(test.smallest for test in tests.values())),
+    )
 
 
-def _column(result: Result, subject: str, metric: str) -> dict[str, float]:
-    """Image id to the mean over its samples."""
+def _metric(
+    first: Result,
+    second: Result,
+    name: str,
+    pairs: Mapping[str, np.ndarray],
+    weights: Mapping[str, np.ndarray],
+    test: PairedTest,
+    p_holm: float,
+) -> MetricComparison:
+    gaps = {subject: pair[0] - pair[1] for subject, pair in pairs.items()}
+    means = np.mean([pair.mean(1) for pair in pairs.values()], axis=0)
+    draws = [bootstrap_mean(gap, weights[subject]) for subject, gap in gaps.items()]
+    higher = first.metrics[name].higher_is_better
+    ahead = "first" if (test.difference > 0) == higher else "second"
+    return MetricComparison(
+        float(means[0]),
+        float(means[1]),
+        test.difference,
+        *percentile_interval(draws),
+        test.p,
+        p_holm,
+        subject_test([gap.mean() for gap in gaps.values()]).p,
+        higher,
+        ahead if p_holm < ALPHA else None,
+    )
+
+
+def _ids(result: Result, subject: str) -> np.ndarray:
+    table = result.per_image
+    return np.unique(table.image_id[table.subject == subject])
+
+
+def _means(result: Result, subject: str, metric: str) -> np.ndarray:
+    """Mean over the samples of each image, in the order of the sorted ids."""
     table = result.per_image
     mine = table.subject == subject
-    ids, rows = np.unique(table.image_id[mine], return_inverse=True)
-    means = np.bincount(rows, table.values[metric][mine]) / np.bincount(rows)
-    return dict(zip(ids.tolist(), means.tolist(), strict=True))
+    rows = np.unique(table.image_id[mine], return_inverse=True)[1]
+    means: np.ndarray = np.bincount(rows, table.values[metric][mine]) / np.bincount(rows)
+    return means
 
 
 def _check(first: Result, second: Result) -> None:
@@ -170,6 +205,9 @@ def _check(first: Result, second: Result) -> None:
     if set(first.subjects) != set(second.subjects):
         lists = f"{', '.join(first.subjects)} and {', '.join(second.subjects)}"
         raise ValueError(f"results: expected the same subjects, got {lists}")
+    for subject in first.subjects:
+        if not np.array_equal(_ids(first, subject), _ids(second, subject)):
+            raise ValueError(f"{subject}: expected the same images in both results")
 
 
 def _notes(first: Result, second: Result, smallest: float) -> tuple[str, ...]:

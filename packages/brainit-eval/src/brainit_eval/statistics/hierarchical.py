@@ -1,9 +1,9 @@
 """Hierarchical bootstrap: subjects, the images they saw, the samples a generator drew of each.
 
-Which levels are resampled decides what an interval speaks of: images alone (`brainit_eval.bootstrap`)
-say what other test images would change for these subjects; with subjects they speak of other
-people, for which four are few: drawing S subjects with replacement understates their variance by
-(S - 1) / S, and percentile intervals are then too narrow.
+Which levels are resampled decides what an interval speaks of: with images alone, as in
+`brainit_eval.bootstrap`, of other test images for these subjects; with subjects, of other people,
+for whom four are few: S subjects drawn with replacement have (S - 1) / S of their variance, and
+intervals are then too narrow.
 """
 
 from __future__ import annotations
