@@ -34,6 +34,8 @@ def test_drawn_signs_come_near_the_exact_p() -> None:
     # Four standard errors of a share, and the one that is added above and below.
     assert drawn.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 4000) + 1 / 4001)
     assert drawn.smallest == 1 / 4001
+    clear = sign_flip_test({"a": np.ones(200)}, {"a": np.arange(200)}, n_permutations=99)
+    assert clear.p == 1 / 100  # no drawn pattern is as extreme; p is never 0
     assert drawn == sign_flip_test({"a": values}, ids, n_permutations=4000)
 
 

@@ -84,19 +84,18 @@ def similarities(rows: Vectors, columns: Vectors, thresholds: Sequence[Tensor]) 
         ``[m, n]`` float64, NaN where a vector is; those near a threshold in full float64, the
         others within the error of float32.
     """
-    with torch.autocast(rows.values.device.type, enabled=False):
-        if not _ordinary(rows, columns):
-            return _in_double(rows, columns)
-        result, error = _in_single(rows, columns)
-        near = torch.zeros_like(result, dtype=torch.bool)
-        for threshold in thresholds:
-            near |= (result - threshold).abs() <= error + 2 * TIE
-        if int(near.sum()) * _PAIR_COST > near.numel():
-            return _in_double(rows, columns)
-        step = _rows(rows.values)
-        for i, j in zip(*(place.split(step) for place in near.nonzero(as_tuple=True)), strict=True):
-            result[i, j] = _dots(rows, columns, i, j)
-        return result
+    if not _ordinary(rows, columns):
+        return _in_double(rows, columns)
+    result, error = _in_single(rows, columns)
+    near = torch.zeros_like(result, dtype=torch.bool)
+    for threshold in thresholds:
+        near |= (result - threshold).abs() <= error + 2 * TIE
+    if int(near.sum()) * _PAIR_COST > near.numel():
+        return _in_double(rows, columns)
+    step = _rows(rows.values)
+    for i, j in zip(*(place.split(step) for place in near.nonzero(as_tuple=True)), strict=True):
+        result[i, j] = _dots(rows, columns, i, j)
+    return result
 
 
 def _in_single(rows: Vectors, columns: Vectors) -> tuple[Tensor, float]:
@@ -112,6 +111,7 @@ def _in_single(rows: Vectors, columns: Vectors) -> tuple[Tensor, float]:
     block = total.new_empty(total.shape, dtype=torch.float32)
     for start in range(0, width, _COLUMNS):
         part = slice(start, start + _COLUMNS)
+        # With `out`, autocast leaves the product in float32.
         total += torch.mm(rows.rounded(part, p), columns.rounded(part, q).T, out=block)
     rest_p, rest_q = rows.means - p, columns.means - q  # the pivots are rounded means
     total.addr_(rest_p, rest_q, alpha=-width)
