@@ -17,13 +17,23 @@ Step = Callable[[], Sequence[Tensor]]
 
 
 def options(description: str | None, **defaults: int) -> argparse.Namespace:
-    """Whole numbers from the command line, and torch's threads set to `threads` of them."""
+    """Whole numbers and the device from the command line; torch's threads set to `threads`.
+
+    What a benchmark makes lies on that device from here on.
+    """
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
     for name, default in {**defaults, "threads": 2, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
+    torch.set_default_device(chosen.device)
     return chosen
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator on the benchmark's device."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
 
 
 def relative_error(ours: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
@@ -50,10 +60,18 @@ def seconds(step: Step) -> float:
     """Wall-clock time of a step; where that is below a second, the median of five."""
     times: list[float] = []
     while not times or (times[0] < 1 and len(times) < 5):
+        _wait()
         start = time.perf_counter()
         step()
+        _wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def _wait() -> None:
+    """Until a GPU has done what it was asked to."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
 
 
 def in_turn(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -73,6 +91,11 @@ def speedup(times: Mapping[str, list[float]], ours: str, theirs: str) -> float:
 
 def extra_bytes(step: Step) -> int:
     """Most bytes of tensors that one step holds at once beyond what was there before it."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     events = profile.profiler.kineto_results.events()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from _graph_form import GraphTokenizer
-from _measure import Step, relative_error, rounding
-from torch import Generator, Tensor
+from _measure import Step, relative_error, rounding, seeded
+from torch import Tensor
 
 from brainit_bit import draw_voxels
 from brainit_bit.subjects import SubjectVoxels
@@ -27,7 +27,7 @@ class TokenizerSteps:
     def __init__(
         self, n_voxels: int, n_draws: int, dim: int, n_clusters: int, seed: int, dtype: torch.dtype
     ) -> None:
-        self.generator = Generator().manual_seed(seed)
+        self.generator = seeded(seed)
         self.seed, self.n_draws = seed, n_draws
         shares = torch.rand(n_clusters, generator=self.generator) ** 2
         labels = shares.multinomial(n_voxels, replacement=True, generator=self.generator)
@@ -73,7 +73,7 @@ class TokenizerSteps:
         return step
 
     def _draw(self, batch: int) -> Tensor:
-        generator = Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         return draw_voxels(self.voxels.n_voxels, self.n_draws, batch, generator)
 
     def _normal(self, *shape: int) -> Tensor:

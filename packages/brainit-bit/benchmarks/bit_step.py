@@ -27,10 +27,11 @@ from _measure import (
     relative_error,
     rounding,
     seconds,
+    seeded,
     speedup,
     table,
 )
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -71,12 +72,12 @@ class Trainer:
     def __init__(
         self, config: BITConfig, n_voxels: int, n_draws: int, batch: int, seed: int
     ) -> None:
-        self.generator = Generator().manual_seed(seed)
+        self.generator = seeded(seed)
         shares = torch.rand(config.n_clusters, generator=self.generator) ** 2
         labels = shares.multinomial(n_voxels, replacement=True, generator=self.generator)
         torch.manual_seed(seed)
         self.model = BrainInteractionTransformer(config)
-        self.model.add_subject("subj01", labels, generator=self.generator)
+        self.model.add_subject("subj01", labels)
         self.n_draws, self.seed = n_draws, seed
         self.activations = torch.randn(batch, n_voxels, generator=self.generator)
         tokens = sum(DRAWN_TOKENS) if self._contrasts else config.n_query_tokens
@@ -109,7 +110,7 @@ class Trainer:
 
     def loss(self) -> Tensor:
         """Loss of drawn voxels and query tokens, the same every time."""
-        generator = Generator().manual_seed(self.seed)
+        generator = seeded(self.seed)
         batch, n_voxels = self.activations.shape
         drawn = draw_voxels(n_voxels, self.n_draws, batch, generator).to(self.activations.dtype)
         queries = levels = None
@@ -118,7 +119,7 @@ class Trainer:
         attention = eager_attention if self.eager else functional.scaled_dot_product_attention
         with (
             patch.object(functional, "scaled_dot_product_attention", attention),
-            torch.autocast("cpu", torch.bfloat16, enabled=self.bf16),
+            torch.autocast(self.activations.device.type, torch.bfloat16, enabled=self.bf16),
         ):
             features = self.model(self.activations, "subj01", drawn, queries).features
         features = features.to(self.target.dtype)
@@ -197,8 +198,9 @@ def flops(trainer: Trainer) -> int:
     return total
 
 
-def product_rate(dtype: torch.dtype, size: int = 3072) -> float:
+def product_rate(dtype: torch.dtype) -> float:
     """Operations a second of one large matrix product."""
+    size = 3072 if torch.get_default_device().type == "cpu" else 8192
     matrix = torch.randn(size, size).to(dtype)
     return 2 * size**3 / seconds(lambda: [matrix @ matrix])
 
