@@ -3,7 +3,8 @@
 Correctness first, then all forms measured in turn, and one line of JSON last:
 ``hatch run bench bit-step``. The reference form computes the brain tokens on a graph whose nodes
 are all of one kind and every attention with explicit weights; the rest of its step is the same. A
-bipartite graph spares it what a graph layer computes for nothing. The low-level model draws the
+bipartite graph spares it what a graph layer computes for nothing. ``--compiled 1`` adds the model
+under torch.compile. The low-level model draws the
 paper's 1,232 query tokens a sample and trains on the multi-scale InfoNCE.
 """
 
@@ -46,6 +47,7 @@ from brainit_bit import (
 SEMANTIC, REFERENCE = "semantic, fp32", "semantic, fp32, reference form"
 BIPARTITE = "semantic, fp32, bipartite graph"
 SEMANTIC_BF16, REFERENCE_BF16 = "semantic, bf16 autocast", "semantic, bf16, reference form"
+COMPILED, COMPILED_BF16 = "semantic, fp32, compiled", "semantic, bf16, compiled"
 LOW_LEVEL, LOW_LEVEL_BF16 = "low-level, fp32", "low-level, bf16 autocast"
 LEVELS, DRAWN_TOKENS = (56**2, 55**2, 28**2, 14**2, 7**2), (512, 512, 128, 64, 16)
 
@@ -106,6 +108,12 @@ class Trainer:
         other = self.copy(bf16)
         other.model.tokenizer = GraphTokenizer(other.model.tokenizer, one_kind)
         other.eager = True
+        return other
+
+    def compiled(self, bf16: bool = False) -> Trainer:
+        """The same as one compiled graph, replayed as a whole on a GPU."""
+        other = self.copy(bf16)
+        other.model = torch.compile(other.model, fullgraph=True, mode="reduce-overhead")
         return other
 
     def loss(self) -> Tensor:
@@ -207,7 +215,7 @@ def product_rate(dtype: torch.dtype) -> float:
 
 def main() -> None:
     """Run the benchmark."""
-    chosen = options(__doc__, batch=8, voxels=40_000, draws=15_000, rounds=2)
+    chosen = options(__doc__, batch=8, voxels=40_000, draws=15_000, rounds=2, compiled=0)
     passed = gate(checks(chosen.seed))
     sizes = chosen.voxels, chosen.draws, chosen.batch, chosen.seed
     semantic = Trainer(BITConfig.semantic(), *sizes)
@@ -223,8 +231,12 @@ def main() -> None:
         LOW_LEVEL: low_level.copy().step(),
         LOW_LEVEL_BF16: low_level.copy(bf16=True).step(),
     }
+    if chosen.compiled:
+        steps[COMPILED] = semantic.compiled().step()
+        steps[COMPILED_BF16] = semantic.compiled(bf16=True).step()
     for step in steps.values():
-        step()  # the optimiser's state comes with the first
+        for _ in range(3):  # the optimiser's state comes with the first, a graph with the second
+            step()
     times = in_turn(steps, chosen.rounds)
     rates = {"fp32": product_rate(torch.float32), "bf16": product_rate(torch.bfloat16)}
     print(f"\n{chosen.batch} samples, {chosen.draws} draws from {chosen.voxels} voxels; {NAME}")
