@@ -17,23 +17,14 @@ Step = Callable[[], Sequence[Tensor]]
 
 
 def options(description: str | None, **defaults: int) -> argparse.Namespace:
-    """Whole numbers and the device from the command line; torch's threads set to `threads`.
-
-    What a benchmark makes lies on that device from here on.
-    """
+    """Whole numbers and the device from the command line; torch's threads set to `threads`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
     for name, default in {**defaults, "threads": 2, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    torch.set_default_device(chosen.device)
     return chosen
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A generator on the benchmark's device."""
-    return torch.Generator(torch.get_default_device()).manual_seed(seed)
 
 
 def relative_error(ours: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
@@ -69,8 +60,8 @@ def seconds(step: Step) -> float:
 
 
 def _wait() -> None:
-    """Until a GPU has done what it was asked to."""
-    if torch.get_default_device().type == "cuda":
+    """Until a GPU, if one is in use, has done what it was asked to."""
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
@@ -91,10 +82,11 @@ def speedup(times: Mapping[str, list[float]], ours: str, theirs: str) -> float:
 
 def extra_bytes(step: Step) -> int:
     """Most bytes of tensors that one step holds at once beyond what was there before it."""
-    if torch.get_default_device().type == "cuda":
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
+        _wait()
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
         step()

@@ -28,11 +28,10 @@ from _measure import (
     relative_error,
     rounding,
     seconds,
-    seeded,
     speedup,
     table,
 )
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -69,21 +68,24 @@ class Trainer:
         n_draws: Voxels drawn a sample.
         batch: Samples a step.
         seed: Of all numbers.
+        device: Where everything lies.
     """
 
     def __init__(
-        self, config: BITConfig, n_voxels: int, n_draws: int, batch: int, seed: int
+        self, config: BITConfig, n_voxels: int, n_draws: int, batch: int, seed: int, device: str
     ) -> None:
-        self.generator = seeded(seed)
+        self.generator = Generator().manual_seed(seed)
         shares = torch.rand(config.n_clusters, generator=self.generator) ** 2
         labels = shares.multinomial(n_voxels, replacement=True, generator=self.generator)
         torch.manual_seed(seed)
         self.model = BrainInteractionTransformer(config)
-        self.model.add_subject("subj01", labels)
+        self.model.add_subject("subj01", labels, generator=self.generator)
         self.n_draws, self.seed = n_draws, seed
         self.activations = torch.randn(batch, n_voxels, generator=self.generator)
         tokens = sum(DRAWN_TOKENS) if self._contrasts else config.n_query_tokens
         self.target = torch.randn(batch, tokens, config.output_dim, generator=self.generator)
+        self.model = self.model.to(device)
+        self.activations, self.target = self.activations.to(device), self.target.to(device)
         self.eager = False
         self.bf16 = False
 
@@ -118,7 +120,7 @@ class Trainer:
 
     def loss(self) -> Tensor:
         """Loss of drawn voxels and query tokens, the same every time."""
-        generator = seeded(self.seed)
+        generator = Generator(self.activations.device).manual_seed(self.seed)
         batch, n_voxels = self.activations.shape
         drawn = draw_voxels(n_voxels, self.n_draws, batch, generator).to(self.activations.dtype)
         queries = levels = None
@@ -154,10 +156,10 @@ class Trainer:
         return run
 
 
-def checks(seed: int) -> dict[str, tuple[float, float]]:
+def checks(seed: int, device: str) -> dict[str, tuple[float, float]]:
     """Loss and gradients of a small model in fp64 and fp32 against the reference form in fp64."""
     sizes = BITConfig(16, dim=32, n_heads=4, n_rounds=2, n_query_tokens=20, output_dim=24)
-    small = Trainer(sizes, n_voxels=600, n_draws=300, batch=3, seed=seed)
+    small = Trainer(sizes, n_voxels=600, n_draws=300, batch=3, seed=seed, device=device)
     # The initial scores are so small that every softmax weight is the same; these differ.
     small.model.voxels("subj01").embedding.data *= 100
     small.model.tokenizer.centres.data *= 100
@@ -206,18 +208,18 @@ def flops(trainer: Trainer) -> int:
     return total
 
 
-def product_rate(dtype: torch.dtype) -> float:
+def product_rate(dtype: torch.dtype, device: str) -> float:
     """Operations a second of one large matrix product."""
-    size = 3072 if torch.get_default_device().type == "cpu" else 8192
-    matrix = torch.randn(size, size).to(dtype)
+    size = 3072 if device == "cpu" else 8192
+    matrix = torch.randn(size, size, device=device).to(dtype)
     return 2 * size**3 / seconds(lambda: [matrix @ matrix])
 
 
 def main() -> None:
     """Run the benchmark."""
     chosen = options(__doc__, batch=8, voxels=40_000, draws=15_000, rounds=2, compiled=0)
-    passed = gate(checks(chosen.seed))
-    sizes = chosen.voxels, chosen.draws, chosen.batch, chosen.seed
+    passed = gate(checks(chosen.seed, chosen.device))
+    sizes = chosen.voxels, chosen.draws, chosen.batch, chosen.seed, chosen.device
     semantic = Trainer(BITConfig.semantic(), *sizes)
     low_level = Trainer(BITConfig.low_level(), *sizes)
     counts = {SEMANTIC: flops(semantic), LOW_LEVEL: flops(low_level)}
@@ -238,7 +240,8 @@ def main() -> None:
         for _ in range(3):  # the optimiser's state comes with the first, a graph with the second
             step()
     times = in_turn(steps, chosen.rounds)
-    rates = {"fp32": product_rate(torch.float32), "bf16": product_rate(torch.bfloat16)}
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    rates = {name: product_rate(dtype, chosen.device) for name, dtype in dtypes.items()}
     print(f"\n{chosen.batch} samples, {chosen.draws} draws from {chosen.voxels} voxels; {NAME}")
     table(times, {})
     shares = {}

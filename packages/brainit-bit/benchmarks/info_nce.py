@@ -24,11 +24,10 @@ from _measure import (
     options,
     relative_error,
     rounding,
-    seeded,
     speedup,
     table,
 )
-from torch import Tensor
+from torch import Generator, Tensor
 
 from brainit_bit import info_nce
 from brainit_bit.ops.info_nce.reference import info_nce_reference
@@ -40,11 +39,14 @@ OPEN_CLIP = "open_clip ClipLoss"
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def problem(n_rows: int, dim: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def problem(
+    n_rows: int, dim: int, seed: int, dtype: torch.dtype, device: str
+) -> tuple[Tensor, Tensor]:
     """Features whose logits spread by 2, with positives near 8: neither lost nor learnt."""
-    generator = seeded(seed)
+    generator, shape = Generator(device).manual_seed(seed), (n_rows, dim)
     noise, target = (
-        torch.randn(n_rows, dim, generator=generator, dtype=torch.float64) for _ in range(2)
+        torch.randn(shape, generator=generator, dtype=torch.float64, device=device)
+        for _ in range(2)
     )
     target *= dim**-0.5
     predicted = 2 * noise + 8 * target
@@ -52,9 +54,8 @@ def problem(n_rows: int, dim: int, seed: int, dtype: torch.dtype) -> tuple[Tenso
 
 
 @contextmanager
-def rounded(really: bool) -> Iterator[None]:
-    """Round what enters fp32 matrix products, as torch does it on the benchmark's device."""
-    on_gpu = torch.get_default_device().type == "cuda"
+def rounded(really: bool, on_gpu: bool) -> Iterator[None]:
+    """Round what enters fp32 matrix products, as torch does it on a CPU or a GPU."""
     backend = torch.backends.cuda if on_gpu else torch.backends.mkldnn
     usual = backend.matmul.fp32_precision
     if really:
@@ -67,20 +68,20 @@ def make_step(loss: Loss, inputs: tuple[Tensor, Tensor], fast: bool = False) -> 
     """Loss and both gradients."""
 
     def step() -> list[Tensor]:
-        with rounded(fast):
+        with rounded(fast, inputs[0].is_cuda):
             value = loss(*inputs)
             return [value.detach(), *torch.autograd.grad(value, inputs)]
 
     return step
 
 
-def checks(seed: int) -> dict[str, tuple[float, float]]:
+def checks(seed: int, device: str) -> dict[str, tuple[float, float]]:
     """Loss and gradients of uneven tiles in fp64 and fp32 against the plain form in fp64."""
     n_rows, dim = 1_100, 48
-    truth = make_step(info_nce_reference, problem(n_rows, dim, seed, torch.float64))()
+    truth = make_step(info_nce_reference, problem(n_rows, dim, seed, torch.float64, device))()
     errors = {}
     for dtype in (torch.float64, torch.float32):
-        ours = make_step(info_nce, problem(n_rows, dim, seed, dtype))()
+        ours = make_step(info_nce, problem(n_rows, dim, seed, dtype, device))()
         # Sums over the rows; sums over D rounded relative to the product of two lengths.
         lengths = 8 + 2 * dim**0.5
         tolerance = rounding(int(n_rows + lengths * dim), dtype)
@@ -94,9 +95,9 @@ def checks(seed: int) -> dict[str, tuple[float, float]]:
 def main() -> None:
     """Run the benchmark."""
     chosen = options(__doc__, rows=16_384, large=32_768, dim=512, rounds=2)
-    passed = gate(checks(chosen.seed))
+    passed = gate(checks(chosen.seed, chosen.device))
 
-    features = problem(chosen.rows, chosen.dim, chosen.seed, torch.float32)
+    features = problem(chosen.rows, chosen.dim, chosen.seed, torch.float32, chosen.device)
     steps = {
         OURS: make_step(info_nce, features),
         ROUNDED: make_step(info_nce, features, fast=True),
@@ -120,7 +121,7 @@ def main() -> None:
     for name, error in errors.items():
         print(f"{name}: gradients differ by {error:.1e} from the plain form in fp32")
 
-    large = problem(chosen.large, chosen.dim, chosen.seed, torch.float32)
+    large = problem(chosen.large, chosen.dim, chosen.seed, torch.float32, chosen.device)
     steps = {OURS: make_step(info_nce, large), ROUNDED: make_step(info_nce, large, fast=True)}
     large_extra, large_times = {}, {}
     for name, step in steps.items():  # once, under the profiler that watches the memory
