@@ -124,10 +124,9 @@ class Benchmark:
         return tally.result(method, self.test_set, self.device.type, **sizes)
 
     def _pairs(self, images: Sets) -> _Pairs:
-        if not images or {len(samples) for samples in images.values()} in ({0}, set()):
-            raise ValueError("images: expected one subject and one sample or more, got none")
-        if len({len(samples) for samples in images.values()}) != 1:
-            raise ValueError("images: expected as many samples of every subject")
+        counts = {len(samples) for samples in images.values()}
+        if len(counts) != 1 or counts == {0}:
+            raise ValueError("images: expected subjects with as many samples each, at least one")
         pairs = {}
         for subject, samples in images.items():
             if isinstance(self.truth, Mapping) and subject not in self.truth:

@@ -150,19 +150,10 @@ def open_pictures(
         ImportError: If an HDF5 file is given and h5py is not installed.
         ValueError: If it is none of the above.
     """
-    place = Path(path)
-    found = _open(place)
+    found = _open(Path(path))
     if isinstance(found, Pictures):
         return {check_label(subject, "subject"): (found,)}
-    sets = {
-        check_label(name, f"{place}: subject"): (inner,)
-        if isinstance(inner, Pictures)
-        else tuple(_samples(inner, f"{place}: {name}"))
-        for name, inner in found.items()
-    }
-    if len({len(samples) for samples in sets.values()}) != 1:
-        raise ValueError(f"{place}: expected as many samples of every subject")
-    return sets
+    return _by_subject(found, str(path))
 
 
 def open_truth(path: str | os.PathLike[str]) -> Pictures | dict[str, Pictures]:
@@ -178,7 +169,7 @@ def open_truth(path: str | os.PathLike[str]) -> Pictures | dict[str, Pictures]:
     """
     if isinstance(found := _open(Path(path)), Pictures):
         return found
-    sets = open_pictures(path)
+    sets = _by_subject(found, str(path))
     if any(len(samples) != 1 for samples in sets.values()):
         raise ValueError(f"{path}: expected one true picture for each id, got samples")
     return {subject: samples[0] for subject, samples in sets.items()}
@@ -190,8 +181,9 @@ def match_ids(images: Pictures, truth: Pictures) -> None:
     Raises:
         ValueError: Naming the first ids that are missing or too many.
     """
-    missing = [value for value in truth.ids if value not in set(images.ids)]
-    surplus = [value for value in images.ids if value not in set(truth.ids)]
+    have, want = set(images.ids), set(truth.ids)
+    missing = [value for value in truth.ids if value not in have]
+    surplus = [value for value in images.ids if value not in want]
     if missing or surplus:
         parts = [
             f"{len(values)} {what}: {', '.join(values[:5])}{', ...' if len(values) > 5 else ''}"
@@ -218,8 +210,19 @@ def _open(path: Path) -> Pictures | Tree:
     raise ValueError(f"{str(path)!a}: expected a folder, or a .h5, .npy or .npz file")
 
 
-def _samples(tree: Tree, name: str) -> list[Pictures]:
-    samples = [tree[key] for key in sorted(tree, key=_natural)]
+def _by_subject(tree: Tree, name: str) -> dict[str, tuple[Pictures, ...]]:
+    sets = {}
+    for subject in sorted(tree, key=_natural):
+        inner = tree[subject]
+        samples = {"": inner} if isinstance(inner, Pictures) else inner
+        sets[check_label(subject, f"{name}: subject")] = _samples(samples, f"{name}: {subject}")
+    if len({len(samples) for samples in sets.values()}) != 1:
+        raise ValueError(f"{name}: expected as many samples of every subject")
+    return sets
+
+
+def _samples(tree: Tree, name: str) -> tuple[Pictures, ...]:
+    samples = tuple(tree[key] for key in sorted(tree, key=_natural))
     if not all(isinstance(sample, Pictures) for sample in samples):
         raise ValueError(f"{name}: expected pictures or one level of samples, got deeper ones")
     if len({sample.size for sample in samples}) != 1:

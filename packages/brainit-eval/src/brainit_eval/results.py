@@ -286,9 +286,9 @@ def _number(value: float) -> float | None:
 
 
 def _write_ranks(path: Path, ranks: Mapping[str, np.ndarray]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({key: np.ascontiguousarray(values) for key, values in ranks.items()}, path)
+    path.write_bytes(save({key: np.ascontiguousarray(values) for key, values in ranks.items()}))
 
 
 def _read_ranks(path: Path) -> dict[str, np.ndarray]:
