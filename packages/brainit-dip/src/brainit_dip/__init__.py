@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from brainit_dip.__about__ import __version__
-from brainit_dip.inversion import InversionConfig, InversionResult, invert
+from brainit_dip.config import InversionConfig
+from brainit_dip.corruption import corrupt
+from brainit_dip.inversion import InversionResult, Progress, invert, recover
+from brainit_dip.inverter import Inverter, InverterConfig
+from brainit_dip.inverter_training import TrainingConfig, train_inverter
 from brainit_dip.skip_network import SkipConfig, SkipNetwork
 from brainit_dip.vgg import VGGFeatures, load_vgg
 from brainit_dip.vgg_tokens import VGGTokens
@@ -11,11 +15,18 @@ from brainit_dip.vgg_tokens import VGGTokens
 __all__ = [
     "InversionConfig",
     "InversionResult",
+    "Inverter",
+    "InverterConfig",
+    "Progress",
     "SkipConfig",
     "SkipNetwork",
+    "TrainingConfig",
     "VGGFeatures",
     "VGGTokens",
     "__version__",
+    "corrupt",
     "invert",
     "load_vgg",
+    "recover",
+    "train_inverter",
 ]

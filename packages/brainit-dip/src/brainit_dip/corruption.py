@@ -14,11 +14,12 @@ def corrupt(
     """Features that correlate with the true ones as a calibrated decoder's predictions do.
 
     Within each channel, centred over the batch, the result is r^2 times the true values plus errors
-    of variance r^2 (1 - r^2): it correlates at r with the truth, and the truth's best guess from
-    it is the value itself. Errors are the true maps with random phases (surrogate data), the same
-    for all channels of a level: they keep the features' own spatial spectrum and their covariance
-    across channels. Real decoders err less on coarse and more on fine structure. Values are then
-    clamped at zero, as those of a ReLU are, which raises small correlations a little.
+    of r^2 (1 - r^2) times their variance: it correlates at r with the truth over the batch, and the
+    truth's best guess from it is the value itself. Errors are the true maps with random phases
+    (surrogate data), the same for all channels of a level, less what of the truth is left in them:
+    they keep the features' own spatial spectrum and their covariance across channels. Real decoders
+    err less on coarse and more on fine structure. Values are then clamped at zero, as those of a
+    ReLU are, which changes the correlations a little.
 
     Args:
         maps: One [B, C, h, w] per level; several images, because they tell the channel's mean.
@@ -49,6 +50,10 @@ def _corrupt_level(x: Tensor, correlations: Tensor, generator: torch.Generator) 
     white = torch.randn(len(x), 1, *x.shape[2:], generator=generator).to(x)
     spectrum = torch.fft.rfft2(white)
     phases = spectrum / spectrum.abs().clamp(min=torch.finfo(x.dtype).tiny)
-    errors = torch.fft.irfft2(torch.fft.rfft2(x - mean) * phases, s=x.shape[2:])
+    truth = x - mean
+    errors = torch.fft.irfft2(torch.fft.rfft2(truth) * phases, s=x.shape[2:])
+    power = truth.square().sum().clamp(min=torch.finfo(x.dtype).tiny)
+    errors = errors - (errors * truth).sum() / power * truth
+    errors = errors * (power / errors.square().sum().clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
     r = correlations.to(x).view(-1, 1, 1, 1)
-    return (mean + r**2 * (x - mean) + r * (1 - r**2).sqrt() * errors).clamp(min=0)
+    return (mean + r**2 * truth + r * (1 - r**2).sqrt() * errors).clamp(min=0)
