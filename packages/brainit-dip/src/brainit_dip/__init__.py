@@ -8,6 +8,8 @@ from brainit_dip.corruption import corrupt
 from brainit_dip.inversion import InversionResult, Progress, invert, recover
 from brainit_dip.inverter import Inverter, InverterConfig
 from brainit_dip.inverter_training import TrainingConfig, train_inverter
+from brainit_dip.long_list import invert_file
+from brainit_dip.reliability import TokenReliability
 from brainit_dip.skip_network import SkipConfig, SkipNetwork
 from brainit_dip.vgg import VGGFeatures, load_vgg
 from brainit_dip.vgg_tokens import VGGTokens
@@ -20,12 +22,14 @@ __all__ = [
     "Progress",
     "SkipConfig",
     "SkipNetwork",
+    "TokenReliability",
     "TrainingConfig",
     "VGGFeatures",
     "VGGTokens",
     "__version__",
     "corrupt",
     "invert",
+    "invert_file",
     "load_vgg",
     "recover",
     "train_inverter",

@@ -56,4 +56,5 @@ def _corrupt_level(x: Tensor, correlations: Tensor, generator: torch.Generator) 
     errors = errors - (errors * truth).sum() / power * truth
     errors = errors * (power / errors.square().sum().clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
     r = correlations.to(x).view(-1, 1, 1, 1)
-    return (mean + r**2 * truth + r * (1 - r**2).sqrt() * errors).clamp(min=0)
+    predicted: Tensor = mean + r**2 * truth + r * (1 - r**2).sqrt() * errors
+    return predicted.clamp(min=0)

@@ -16,23 +16,27 @@ class GraphedStep:
     The function must read and write the same tensors at every call and never wait for the device.
     """
 
-    def __init__(self, step: Callable[[], None]) -> None:
-        """Keep the function; nothing runs yet."""
-        self._step, self._calls = step, 0
-        self._stream = torch.cuda.Stream()
+    def __init__(self, step: Callable[[], None], device: torch.device) -> None:
+        """Keep the function, whose tensors are all on `device`; nothing runs yet."""
+        self._step, self._device, self._calls = step, device, 0
+        self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
         """Take one step."""
-        if self._calls < WARM_UP:
-            self._calls += 1
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):
-                self._step()
-            torch.cuda.current_stream().wait_stream(self._stream)
-            return
-        if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._step()
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            if self._calls < WARM_UP:
+                self._warm_up()
+                return
+            if self._graph is None:
+                self._graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._graph):
+                    self._step()
+            self._graph.replay()
+
+    def _warm_up(self) -> None:
+        self._calls += 1
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            self._step()
+        torch.cuda.current_stream().wait_stream(self._stream)

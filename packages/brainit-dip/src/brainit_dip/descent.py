@@ -58,7 +58,9 @@ class Descent:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=self.rate, fused=True, capturable=graphed
         )
-        self._update: Callable[[], None] = GraphedStep(self._step) if graphed else self._step
+        self._update: Callable[[], None] = (
+            GraphedStep(self._step, device) if graphed else self._step
+        )
         self.average = vgg.mean.new_zeros(len(seeds), 3, side, side)
         self.losses = vgg.mean.new_zeros(len(seeds))
         self.steps = 0
@@ -91,7 +93,7 @@ class Descent:
         self.average, self.losses = self.average[rows], self.losses[rows]
         self.generators = [g for g, keep in zip(self.generators, rows, strict=True) if keep]
         if isinstance(self._update, GraphedStep):
-            self._update = GraphedStep(self._step)
+            self._update = GraphedStep(self._step, self.fixed.device)
 
     def _step(self) -> None:
         """Forward, backward, update and average, in tensors that stay where they are."""

@@ -16,8 +16,6 @@ from brainit_dip.objective import Objective
 from brainit_dip.vgg import VGGFeatures
 from brainit_dip.vgg_tokens import VGGTokens
 
-__all__ = ["InversionConfig", "InversionResult", "Progress", "invert", "recover"]
-
 
 class InversionResult(NamedTuple):
     """What an inversion found.
@@ -169,7 +167,8 @@ def _level(losses: Tensor, window: int, tolerance: float) -> Tensor:
     if len(losses) < 2 * window:
         return torch.zeros(losses.shape[1], dtype=torch.bool)
     before, last = losses[-2 * window :].unflatten(0, (2, window)).mean(1)
-    return (last > (1 - tolerance) * before).cpu()
+    hardly: Tensor = last > (1 - tolerance) * before
+    return hardly.cpu()
 
 
 def _readout(vgg: VGGFeatures, config: InversionConfig) -> VGGFeatures:
