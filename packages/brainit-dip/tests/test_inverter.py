@@ -105,6 +105,10 @@ def test_a_seed_decides(pictures: Path, tmp_path: Path, vgg: VGGFeatures) -> Non
     name = "entries.0.weight"
     assert torch.equal(runs[0][name], runs[1][name])
     assert not torch.equal(runs[0][name], runs[2][name])
+    # The units of the levels are those of the first batch, whatever follows.
+    first = train_inverter(pictures, tmp_path / "first", vgg, replace(SHORT, steps=1))
+    assert torch.equal(first.scales, runs[0]["scales"])
+    assert (first.scales != 1).all()
 
 
 def test_crops_depend_on_their_number_alone(pictures: Path) -> None:
