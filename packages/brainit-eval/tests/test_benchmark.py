@@ -268,9 +268,10 @@ def test_bad_input_is_one_clear_line_and_nothing_is_scored(tmp_path: Path, calls
     holed = mixed(1)
     holed[6, 0, 0, 0] = torch.nan
     cases = [
-        ({}, "one subject and one sample"),
-        ({"s": []}, "one subject and one sample"),
-        ({"s": [good], "t": [good, good]}, "as many samples"),
+        ({}, "as many samples each, at least one"),
+        ({"s": []}, "as many samples each, at least one"),
+        ({"s": [good], "t": [good, good]}, "as many samples each"),
+        ({"s": [good], "t": [from_arrays(resized(mixed(1)), IDS)]}, "one size in pixels"),
         ({"s": [from_arrays(mixed(1)[1:], IDS[1:])]}, "1 missing: 1$"),
         ({"s": [from_arrays(holed, IDS, "mine")]}, "mine: image 31: holds NaN"),
     ]

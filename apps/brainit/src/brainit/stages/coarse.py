@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from brainit.precision import device
 from brainit.profile import Coarse
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_uint8, write_arrays
 from brainit.stages.low_level import layout_of, load_target
 from brainit_bit import LevelCalibration
-from brainit_dip.inversion import InversionConfig, invert
-
-PRESETS = {"reference": InversionConfig.reference, "tiny": InversionConfig.tiny}
+from brainit_dip.config import InversionConfig
+from brainit_dip.inversion import invert
 
 
 def inversion_config(
     settings: Coarse, level_weights: tuple[float, ...] | None = None
 ) -> InversionConfig:
     """A preset with a profile's steps, precision and batch size, and weights of the levels."""
-    return replace(
-        PRESETS[settings.preset](),
+    return InversionConfig.named(
+        settings.preset,
         steps=settings.steps,
         precision=settings.precision,
         batch_size=settings.batch_size,
@@ -60,9 +59,11 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     for name, start in tqdm(work, desc="coarse", leave=False):
         part = slice(start, start + settings.batch_size)
         with torch.inference_mode():
-            features = calibration(model(trials[name].activations[part], name).features)
+            features = calibration(
+                model(trials[name].activations[part].to(device()), name).features
+            )
         maps = [m.clone() for m in layout.unpack(features.clamp(min=0))]
         seeds = [run.profile.seed + int(image) for image in trials[name].image_id[part]]
-        images[name].append(invert(maps, vgg, config, seeds).images)
+        images[name].append(invert(maps, vgg, config, seeds).images.cpu())
     arrays = {name: {"coarse": as_uint8(torch.cat(parts))} for name, parts in images.items()}
     return {"coarse": write_arrays(run.path / "coarse.h5", arrays)}

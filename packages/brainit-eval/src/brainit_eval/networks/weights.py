@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from brainit_eval.results import WeightsRecord
@@ -151,7 +151,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except UnpicklingError:
         raise ValueError(f"{path}: expected a file of tensors, got other objects") from None
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
         line = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
