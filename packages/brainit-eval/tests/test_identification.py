@@ -10,6 +10,12 @@ from brainit_eval import identification, n_way, similarity, two_way
 from brainit_eval.identification import Ranks, against, identify
 
 
+@pytest.fixture(autouse=True)
+def _pair_by_pair(monkeypatch) -> None:
+    """Close calls are decided pair by pair, also where there are few clear ones beside them."""
+    monkeypatch.setattr(similarity, "_PAIR_COST", 0)
+
+
 def reference(pred: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Success ``[true image, reconstruction]`` as the field's code has it, strict and by loop."""
     n = len(pred)
@@ -143,6 +149,19 @@ def test_close_calls_are_those_of_corrcoef_in_both_directions(kind, offset, riva
     found = identify(pred, true)
     np.testing.assert_array_equal(found.reconstruction_fixed.success, r < own)
     np.testing.assert_array_equal(found.image_fixed.success, own > r.T)
+
+
+def test_where_many_calls_are_close_all_is_computed_in_double(monkeypatch) -> None:
+    pred, true = noisy(40, 30, noise=2.0)
+    true[1:] = true[:1]
+    kept = identify(pred, true)
+    monkeypatch.setattr(similarity, "_PAIR_COST", 100)
+    monkeypatch.setattr(similarity, "_dots", None)
+    rows, columns = (similarity.Vectors.of(values, centred=True) for values in (true, pred))
+    own = torch.corrcoef(torch.cat([true, pred]).double())[:40, 40:].diagonal()
+    found = similarity.similarities(rows, columns, [own])
+    np.testing.assert_allclose(found, truth(pred, true), rtol=0, atol=1e-13)
+    assert kept.reconstruction_fixed.value == 0.0
 
 
 @pytest.mark.parametrize("offset", [0.0, 20.0, 1e6])

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from brainit_eval.feature_cache import FeatureCache
     from brainit_eval.features import EfficientNetLite0
     from brainit_eval.gallery import Gallery, GalleryRow, choose_rows, write_gallery
-    from brainit_eval.identification import TwoWay, n_way, two_way
+    from brainit_eval.identification import (
+        Identification,
+        Ranks,
+        TwoWay,
+        against,
+        identify,
+        n_way,
+        two_way,
+    )
     from brainit_eval.images import Pictures, from_arrays, open_pictures, open_truth
     from brainit_eval.metrics import METRICS, Metric
     from brainit_eval.networks import WeightStore
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
         write_report,
     )
     from brainit_eval.results import Result
+    from brainit_eval.retrieval import Retrieval, retrieve
     from brainit_eval.score import Score, Scorer, Scores, derangement, named, score_images, shuffled
 
 _HOME = {
@@ -47,12 +56,15 @@ _HOME = {
     "Gallery": "gallery",
     "GalleryRow": "gallery",
     "Headline": "report",
+    "Identification": "identification",
     "METRICS": "metrics",
     "Metric": "metrics",
     "Pictures": "images",
     "Protocol": "protocol",
+    "Ranks": "identification",
     "Report": "report",
     "Result": "results",
+    "Retrieval": "retrieval",
     "Score": "score",
     "ScoreRow": "report",
     "ScoreTable": "report",
@@ -61,6 +73,7 @@ _HOME = {
     "SettingsBlock": "report",
     "TwoWay": "identification",
     "WeightStore": "networks",
+    "against": "identification",
     "bootstrap_mean": "bootstrap",
     "bootstrap_two_way": "bootstrap",
     "choose_rows": "gallery",
@@ -68,12 +81,14 @@ _HOME = {
     "draw_weights": "bootstrap",
     "from_arrays": "images",
     "frozen_protocols": "protocol",
+    "identify": "identification",
     "n_way": "identification",
     "named": "score",
     "open_pictures": "images",
     "open_truth": "images",
     "percentile_interval": "bootstrap",
     "pixcorr": "pixels",
+    "retrieve": "retrieval",
     "score_images": "score",
     "shuffled": "score",
     "ssim": "pixels",
@@ -92,11 +107,14 @@ __all__ = [
     "Gallery",
     "GalleryRow",
     "Headline",
+    "Identification",
     "Metric",
     "Pictures",
     "Protocol",
+    "Ranks",
     "Report",
     "Result",
+    "Retrieval",
     "Score",
     "ScoreRow",
     "ScoreTable",
@@ -106,6 +124,7 @@ __all__ = [
     "TwoWay",
     "WeightStore",
     "__version__",
+    "against",
     "bootstrap_mean",
     "bootstrap_two_way",
     "choose_rows",
@@ -113,12 +132,14 @@ __all__ = [
     "draw_weights",
     "from_arrays",
     "frozen_protocols",
+    "identify",
     "n_way",
     "named",
     "open_pictures",
     "open_truth",
     "percentile_interval",
     "pixcorr",
+    "retrieve",
     "score_images",
     "shuffled",
     "ssim",

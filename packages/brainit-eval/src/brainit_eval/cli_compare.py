@@ -49,7 +49,7 @@ def compare(
 
 def table(found: Comparison) -> list[tuple[str, ...]]:
     """The comparison as rows of text, head first."""
-    rows = [_HEADS]
+    rows: list[tuple[str, ...]] = [_HEADS]
     for name, row in found.metrics.items():
         rows.append(
             (

@@ -135,7 +135,7 @@ def _in_double(rows: Vectors, columns: Vectors) -> Tensor:
 
 def _dots(rows: Vectors, columns: Vectors, i: slice | Tensor, j: slice | Tensor) -> Tensor:
     """Similarities of rows ``i`` with columns ``j``, one with one, in float64."""
-    products = torch.linalg.vecdot(rows.exact(i), columns.exact(j))
+    products: Tensor = torch.linalg.vecdot(rows.exact(i), columns.exact(j))
     return products / (rows.norms[i] * columns.norms[j])
 
 
@@ -147,7 +147,7 @@ def _ordinary(rows: Vectors, columns: Vectors) -> bool:
     """Whether float32 products are what the bound takes them for."""
     kind = rows.values.device.type
     if kind == "cpu":
-        precision = torch.backends.mkldnn.matmul.fp32_precision
+        precision = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
     elif kind == "cuda":
         precision = torch.backends.cuda.matmul.fp32_precision
     else:

@@ -102,7 +102,8 @@ def _unit(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean(1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     # A pattern of one value, as an encoder may give for a grey image, correlates with nothing.
-    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+    result: np.ndarray = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+    return result
 
 
 def _check(rows: np.ndarray, ids: np.ndarray, trials: np.ndarray, shown: np.ndarray) -> None:

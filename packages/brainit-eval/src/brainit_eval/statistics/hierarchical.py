@@ -128,8 +128,9 @@ def _over_subjects(
     rows: Mapping[str, np.ndarray], levels: Sequence[str], n_bootstrap: int, seed: int
 ) -> np.ndarray:
     n = len(rows)
-    weights = np.ones((n_bootstrap, n))
+    values = np.stack(list(rows.values()), axis=1)
     if "subjects" in levels:
-        weights = np.random.default_rng([seed, 0]).multinomial(n, np.full(n, 1 / n), n_bootstrap)
-    result: np.ndarray = (weights * np.stack(list(rows.values()), axis=1)).sum(1) / n
+        generator = np.random.default_rng([seed, 0])
+        values = values * generator.multinomial(n, np.full(n, 1 / n), n_bootstrap)
+    result: np.ndarray = values.sum(1) / n
     return result
