@@ -157,9 +157,7 @@ def test_where_many_calls_are_close_all_is_computed_in_double(monkeypatch) -> No
     kept = identify(pred, true)
     monkeypatch.setattr(similarity, "_PAIR_COST", 100)
     monkeypatch.setattr(similarity, "_dots", None)
-    rows, columns = (similarity.Vectors.of(values, centred=True) for values in (true, pred))
-    own = torch.corrcoef(torch.cat([true, pred]).double())[:40, 40:].diagonal()
-    found = similarity.similarities(rows, columns, [own])
+    found = similarity.similarities(*similarity.pairs(true, pred, centred=True), paired=True)
     np.testing.assert_allclose(found, truth(pred, true), rtol=0, atol=1e-13)
     assert kept.reconstruction_fixed.value == 0.0
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from brainit_eval.similarity import TIE, Vectors, own_similarities, similarities
+from brainit_eval.similarity import TIE, Vectors, pairs, similarities
 
 _ROWS = 2048  # further distractors that are compared at a time
 
@@ -180,9 +180,8 @@ def identify(
         )
     if pred.shape[0] < 2 or pred.shape[1] < 2:
         raise ValueError(f"features: expected 2 rows and 2 columns or more, got {list(pred.shape)}")
-    rows, columns = (Vectors.of(values, centred=not cosine) for values in (true, pred))
-    own = own_similarities(rows, columns)
-    found = similarities(rows, columns, [own[:, None], own])
+    rows, columns, own = pairs(true, pred, centred=not cosine)
+    found = similarities(rows, columns, own, paired=True)
     return Identification(_two_way(own - found), _two_way(own - found.T))
 
 
@@ -210,11 +209,10 @@ def against(features_pred: Tensor, features_true: Tensor, distractors: Tensor) -
     if pred.shape != true.shape or pred.shape[1] != further.shape[1] or 0 in further.shape:
         shapes = [list(values.shape) for values in (pred, true, further)]
         raise ValueError(f"features: expected [n, D], [n, D] and [m, D], got {shapes}")
-    columns = Vectors.of(pred, centred=True)
-    own = own_similarities(Vectors.of(true, centred=True), columns)
+    _, columns, own = pairs(true, pred, centred=True)
     beaten = torch.zeros(len(own), dtype=torch.int64, device=own.device)
     for block in further.split(_ROWS):
-        found = similarities(Vectors.of(block, centred=True), columns, [own])
+        found = similarities(Vectors.of(block, centred=True), columns, own, paired=False)
         beaten += (own - found > TIE).sum(0)
     ranks = (len(further) - beaten).cpu().numpy()
     return Ranks(ranks, np.full(len(ranks), len(further)))

@@ -7,7 +7,6 @@ they cannot decide, and those pairs are computed again in double precision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 TIE = 1e-12  # rounding of a float64 similarity stays far below; real differences far above
 _COLUMNS = 1024  # features per fp32 product: more are faster, fewer leave less undecided
-_BUFFER = 1_000_000  # doubles of each set per block of vectors: 8 MB
+_BUFFER = 250_000  # doubles of each set per block of vectors: 2 MB, which caches hold
 _PAIR_COST = 100  # a pair on its own costs as much as this many pairs within a product of matrices
 _UNIT = 2.0**-24  # unit roundoff of float32
 _NORMS = 1e-12, 1e12  # between them no product over- or underflows in float32
@@ -38,20 +37,12 @@ class Vectors:
     @classmethod
     def of(cls, values: Tensor, *, centred: bool) -> Vectors:
         """Prepare vectors for Pearson correlation (``centred``) or for cosine."""
-        means, norms = [], []
-        for rows in values.split(_rows(values)):
-            exact = rows.to(torch.float64, copy=True)
-            mean = exact.mean(1) if centred else exact.new_zeros(len(rows))
-            norm = torch.linalg.vector_norm(exact.sub_(mean[:, None]), dim=1)
-            low, high = rows.amin(1), rows.amax(1)
-            flat = low == high if centred else (low == 0) & (high == 0)
-            norms.append(norm.masked_fill(flat, torch.nan))
-            means.append(mean)
-        return cls(values, torch.cat(means), torch.cat(norms))
+        parts = [_measured(rows, centred) for rows in values.split(_rows(values))]
+        return cls(values, *(torch.cat(column) for column in list(zip(*parts, strict=True))[1:]))
 
-    def exact(self, which: slice | Tensor) -> Tensor:
-        """Some vectors in float64, less their means."""
-        return self.values[which].to(torch.float64, copy=True).sub_(self.means[which, None])
+    def exact(self, which: Tensor) -> Tensor:
+        """Vectors of these numbers in float64, less their means."""
+        return self.values[which].double() - self.means[which, None]
 
     def pivots(self) -> Tensor:
         """``[n]`` the means, rounded to the type that `rounded` subtracts in."""
@@ -64,32 +55,49 @@ class Vectors:
 
 
 @torch.no_grad()
-def own_similarities(rows: Vectors, columns: Vectors) -> Tensor:
-    """Similarity of each row with the column of the same place, ``[n]`` float64."""
-    step = _rows(rows.values)
-    parts = [slice(start, start + step) for start in range(0, len(rows.values), step)]
-    return torch.cat([_dots(rows, columns, part, part) for part in parts])
+def pairs(rows: Tensor, columns: Tensor, *, centred: bool) -> tuple[Vectors, Vectors, Tensor]:
+    """Prepare two sets of vectors that belong together one by one, and compare those.
+
+    Args:
+        rows: ``[n, D]``.
+        columns: ``[n, D]``.
+        centred: As for `Vectors.of`.
+
+    Returns:
+        Both sets prepared, and the similarity of each row with its column, ``[n]`` float64.
+    """
+    found = []
+    for a, b in zip(rows.split(_rows(rows)), columns.split(_rows(rows)), strict=True):
+        exact_a, *row = _measured(a, centred)
+        exact_b, *column = _measured(b, centred)
+        found.append((*row, *column, torch.linalg.vecdot(exact_a, exact_b) / row[1] / column[1]))
+    means_a, norms_a, means_b, norms_b, own = (torch.cat(v) for v in zip(*found, strict=True))
+    return Vectors(rows, means_a, norms_a), Vectors(columns, means_b, norms_b), own
 
 
 @torch.no_grad()
-def similarities(rows: Vectors, columns: Vectors, thresholds: Sequence[Tensor]) -> Tensor:
-    """Similarities of all pairs that compare with the thresholds as exact ones would.
+def similarities(rows: Vectors, columns: Vectors, own: Tensor, *, paired: bool) -> Tensor:
+    """Similarities of all pairs that compare with ``own`` as exact ones would.
 
     Args:
         rows: m vectors.
         columns: n vectors on the same device.
-        thresholds: Float64 tensors that broadcast to ``[m, n]``.
+        own: ``[n]`` float64: what the similarities of each column are compared with.
+        paired: Whether row i belongs to column i with similarity ``own[i]``; the similarities of
+            each row are then compared with it, too.
 
     Returns:
-        ``[m, n]`` float64, NaN where a vector is; those near a threshold in full float64, the
-        others within the error of float32.
+        ``[m, n]`` float64, NaN where a vector is; those near ``own`` in full float64, the others
+        within the error of float32.
     """
     if not _ordinary(rows, columns):
         return _in_double(rows, columns)
     result, error = _in_single(rows, columns)
-    near = torch.zeros_like(result, dtype=torch.bool)
-    for threshold in thresholds:
-        near |= (result - threshold).abs() <= error + 2 * TIE
+    near = (result - own).abs() <= error + 2 * TIE
+    if paired:
+        near |= (result - own[:, None]).abs() <= error + 2 * TIE
+        near.fill_diagonal_(False)
+        result.diagonal().copy_(own)
     if int(near.sum()) * _PAIR_COST > near.numel():
         return _in_double(rows, columns)
     step = _rows(rows.values)
@@ -133,10 +141,20 @@ def _in_double(rows: Vectors, columns: Vectors) -> Tensor:
     return total / rows.norms[:, None] / columns.norms
 
 
-def _dots(rows: Vectors, columns: Vectors, i: slice | Tensor, j: slice | Tensor) -> Tensor:
+def _dots(rows: Vectors, columns: Vectors, i: Tensor, j: Tensor) -> Tensor:
     """Similarities of rows ``i`` with columns ``j``, one with one, in float64."""
     products: Tensor = torch.linalg.vecdot(rows.exact(i), columns.exact(j))
-    return products / (rows.norms[i] * columns.norms[j])
+    return products / rows.norms[i] / columns.norms[j]
+
+
+def _measured(rows: Tensor, centred: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors in float64 less their means, the means and the norms."""
+    exact = rows.to(torch.float64, copy=True)
+    mean = exact.mean(1) if centred else exact.new_zeros(len(rows))
+    norm = torch.linalg.vector_norm(exact.sub_(mean[:, None]), dim=1)
+    low, high = rows.amin(1), rows.amax(1)
+    flat = low == high if centred else (low == 0) & (high == 0)
+    return exact, mean, norm.masked_fill(flat, torch.nan)
 
 
 def _rows(values: Tensor) -> int:
