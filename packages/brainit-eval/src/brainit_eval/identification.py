@@ -156,6 +156,7 @@ def two_way(features_pred: Tensor, features_true: Tensor) -> TwoWay:
     return identify(features_pred, features_true).reconstruction_fixed
 
 
+@torch.no_grad()
 def identify(
     features_pred: Tensor, features_true: Tensor, *, cosine: bool = False
 ) -> Identification:
@@ -185,6 +186,7 @@ def identify(
     return Identification(_two_way(own - found), _two_way(own - found.T))
 
 
+@torch.no_grad()
 def against(features_pred: Tensor, features_true: Tensor, distractors: Tensor) -> Ranks:
     """Identification of each reconstruction's own image among further images.
 

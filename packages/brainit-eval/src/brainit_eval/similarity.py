@@ -54,7 +54,6 @@ class Vectors:
         return (self.values[:, columns].to(pivots.dtype) - pivots[:, None]).float()
 
 
-@torch.no_grad()
 def pairs(rows: Tensor, columns: Tensor, *, centred: bool) -> tuple[Vectors, Vectors, Tensor]:
     """Prepare two sets of vectors that belong together one by one, and compare those.
 
@@ -75,7 +74,6 @@ def pairs(rows: Tensor, columns: Tensor, *, centred: bool) -> tuple[Vectors, Vec
     return Vectors(rows, means_a, norms_a), Vectors(columns, means_b, norms_b), own
 
 
-@torch.no_grad()
 def similarities(rows: Vectors, columns: Vectors, own: Tensor, *, paired: bool) -> Tensor:
     """Similarities of all pairs that compare with ``own`` as exact ones would.
 
