@@ -14,7 +14,7 @@ from torch import Tensor
 
 TIE = 1e-12  # rounding of a float64 similarity stays far below; real differences far above
 _COLUMNS = 1024  # features per fp32 product: more are faster, fewer leave less undecided
-_BUFFER = 250_000  # doubles of each set per block of vectors: 2 MB, which caches hold
+_BUFFER = 1_000_000  # doubles of each set per block of vectors: 8 MB
 _PAIR_COST = 100  # a pair on its own costs as much as this many pairs within a product of matrices
 _UNIT = 2.0**-24  # unit roundoff of float32
 _NORMS = 1e-12, 1e12  # between them no product over- or underflows in float32
