@@ -11,9 +11,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from brainit_eval.detectors.stream import PictureArray, batches
 from brainit_eval.neighbours import Neighbours
 from brainit_eval.readings import Reading
+from brainit_eval.stream import PictureArray, batches
 
 NEAR = 0.05
 """Distance of thumbnails (1 - correlation) below which two pictures are taken for one."""
@@ -39,7 +39,7 @@ class Leak:
 
 
 def picture_hashes(images: PictureArray) -> list[str]:
-    """SHA-256 of every picture's size and 8-bit pixels, so that file names and formats do not count.
+    """SHA-256 of every picture's size and 8-bit pixels: file names and formats do not count.
 
     Args:
         images: ``[n, 3, H, W]``, uint8 or float in [0, 1]; floats are rounded to 8 bits.
@@ -119,7 +119,9 @@ def audit_overlap(leaks: list[Leak], n_test: int, neighbours: Neighbours | None 
         detail["distance_quantiles"] = {str(q): v for q, v in zip(levels, values, strict=True)}
     return Reading(
         "overlap: test images that are in the training set",
-        *(float(len(leaks)), float("nan"), float("nan")),
+        value=float(len(leaks)),
+        low=float("nan"),
+        high=float("nan"),
         green=not leaks,
         rule="none by id, by pixels or by nearness",
         per_image=None if neighbours is None else neighbours.distance,

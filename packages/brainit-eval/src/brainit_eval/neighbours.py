@@ -63,4 +63,5 @@ def _standardise(features: Tensor, name: str, start: int) -> Tensor:
         where = start + int(constant.nonzero()[0])
         raise ValueError(f"{name}: row {where} is of one value or NaN and has no correlation")
     rows = rows - rows.mean(1, keepdim=True)
-    return (rows / rows.norm(dim=1, keepdim=True)).float()
+    unit: Tensor = rows / rows.norm(dim=1, keepdim=True)
+    return unit.float()

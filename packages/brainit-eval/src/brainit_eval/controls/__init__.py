@@ -10,17 +10,11 @@ from brainit_eval.controls.brains import (
     shuffled_brains,
     wrong_subject,
 )
-from brainit_eval.controls.clusters import (
-    ClusterScore,
-    cluster_line,
-    expected_two_way,
-    within_clusters,
-)
+from brainit_eval.controls.clusters import cluster_line, expected_two_way, within_clusters
 from brainit_eval.controls.predictors import grey_images, mean_images, nearest_images
 
 __all__ = [
     "BRAIN_CONTROLS",
-    "ClusterScore",
     "beats",
     "cluster_line",
     "expected_two_way",

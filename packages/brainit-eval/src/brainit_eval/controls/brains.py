@@ -135,7 +135,8 @@ def noise_brain(betas: np.ndarray, seed: int, reference: np.ndarray | None = Non
     mixture /= np.sqrt(len(source) - 1)
     # The mean plus a mixture of centred rows is one mixture of rows, with weights of sum 1.
     mixture += (1 - mixture.sum(1, keepdims=True)) / len(source)
-    return (mixture.astype(source.dtype) @ source).astype(rows.dtype)
+    noise: np.ndarray = mixture.astype(source.dtype) @ source
+    return noise.astype(rows.dtype)
 
 
 def _matching_rows(wanted: np.ndarray, ids: np.ndarray) -> np.ndarray:

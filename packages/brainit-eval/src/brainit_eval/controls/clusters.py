@@ -7,7 +7,7 @@ With K balanced clusters, between-cluster accuracy q and chance within, two-way 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,46 +42,26 @@ def expected_two_way(clusters: int, between: float) -> float:
     return 0.5 / clusters + (1 - 1 / clusters) * between
 
 
-@dataclass(frozen=True, eq=False)
-class ClusterScore:
-    """Two-way identification split by where the distractors are.
-
-    With ``s`` the share of distractors in the image's own cluster (1 / K for many images in K
-    balanced clusters), ``overall = s * within + (1 - s) * between``, with no rounding.
-
-    Attributes:
-        clusters: Number of clusters, K.
-        same_share: s.
-        within: Share of same-cluster comparisons won; chance is 0.5.
-        between: Share of comparisons with other clusters won, q.
-        overall: The usual two-way score.
-        line: What perfect knowledge of the cluster alone gives here, 1 - s / 2.
-        expected: What q alone gives here, s / 2 + (1 - s) q.
-        per_cluster: Cluster to its images and its own two-way score, None for a single image.
-        reading: Green where `within` is above chance.
-    """
-
-    clusters: int
-    same_share: float
-    within: float
-    between: float
-    overall: float
-    line: float
-    expected: float
-    per_cluster: dict[str, dict[str, float | None]]
-    reading: Reading
-
-
 def within_clusters(
     success: np.ndarray, labels: ArrayLike, *, n_bootstrap: int = 2000, seed: int = 0
-) -> ClusterScore:
+) -> Reading:
     """Two-way identification among images of the same category or cluster.
+
+    With ``s`` the share of distractors in the image's own cluster (1 / K for many images in K
+    balanced clusters), ``overall = s * within + (1 - s) * between`` without approximation.
 
     Args:
         success: ``[n, n]`` bool, `TwoWay.success`.
         labels: The cluster of each image, ``[n]``.
         n_bootstrap: Resamples of images, as pairs and as distractors, behind the interval.
         seed: Their seed.
+
+    Returns:
+        Share of same-cluster comparisons won, green where it is above 0.5. Detail: ``clusters``
+        (K), ``same_share`` (s), ``between`` (q), ``overall``, ``line`` (what perfect knowledge of
+        the cluster alone gives here, 1 - s / 2), ``expected`` (what q alone gives here,
+        s / 2 + (1 - s) q), and ``per_cluster`` with its ``n`` and ``two_way``, None for a
+        cluster of one image.
 
     Raises:
         ValueError: If labels do not fit, there are fewer than two clusters, or no cluster holds
@@ -101,20 +81,20 @@ def within_clusters(
     weights = draw_weights({"images": np.arange(n)}, n_bootstrap, seed)["images"]
     pairs = _weighted(same, weights)
     samples = np.where(pairs > 0, _weighted(wins, weights) / np.maximum(pairs, 1), np.nan)
-    line, expected = 1 - share / 2, share / 2 + (1 - share) * between
-    reading = read_interval(
-        "two-way identification within clusters",
-        *(within, percentile_interval(samples), 0.5, "above"),
-        **{"clusters": len(names), "between": between, "line": line, "expected": expected},
-        overall=float(success.sum() / (n * (n - 1))),
-        same_share=share,
-    )
-    return ClusterScore(
-        len(names),
-        *(share, within, between, reading.detail["overall"], line, expected),
-        {str(name): _one(wins[:, kind == index]) for index, name in enumerate(names)},
-        reading,
-    )
+    detail: dict[str, Any] = {
+        "clusters": len(names),
+        "same_share": share,
+        "between": between,
+        "overall": float(success.sum() / (n * (n - 1))),
+        "line": 1 - share / 2,
+        "expected": share / 2 + (1 - share) * between,
+        "per_cluster": {
+            str(name): _one(wins[:, kind == index]) for index, name in enumerate(names)
+        },
+    }
+    interval = percentile_interval(samples)
+    name = "two-way identification within clusters"
+    return read_interval(name, within, interval, 0.5, "above", **detail)
 
 
 def _weighted(pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from brainit_eval.detectors.stream import PictureArray, batches
 from brainit_eval.neighbours import Neighbours
+from brainit_eval.stream import PictureArray, Taken, batches
 
 
 def grey_images(like: PictureArray) -> Tensor:
@@ -34,7 +34,7 @@ def mean_images(train: PictureArray, n: int) -> Tensor:
     return (total / train.shape[0]).float().clamp(0, 1).expand(n, *total.shape)
 
 
-def nearest_images(train: PictureArray, neighbours: Neighbours) -> Tensor:
+def nearest_images(train: PictureArray, neighbours: Neighbours) -> Taken:
     """The nearest training image to each predicted feature vector, as a reconstruction.
 
     A decoder with a generator should beat this look-up; one that does not, recalls.
@@ -44,14 +44,10 @@ def nearest_images(train: PictureArray, neighbours: Neighbours) -> Tensor:
         neighbours: From `nearest` of the predicted and the training features.
 
     Returns:
-        ``[n, 3, H, W]`` float in [0, 1]; only the images needed are read.
+        A view ``[n, 3, H, W]`` that reads the images needed when it is sliced;
+        ``nearest_images(...)[:]`` is the tensor.
 
     Raises:
-        ValueError: If an index is beyond the training images, or values are not as stated.
+        ValueError: If an index is beyond the training images.
     """
-    if neighbours.index.size and int(neighbours.index.max()) >= train.shape[0]:
-        raise ValueError(
-            f"train: expected more than {int(neighbours.index.max())} images, got {train.shape[0]}"
-        )
-    chosen = [next(batches(train[i : i + 1], "train")) for i in neighbours.index.tolist()]
-    return torch.cat(chosen)
+    return Taken(train, neighbours.index)

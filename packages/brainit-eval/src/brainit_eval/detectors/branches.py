@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
-import torch
 from torch import Tensor
 
 from brainit_eval.bootstrap import bootstrap_two_way, draw_weights, percentile_interval
-from brainit_eval.detectors.stream import PictureArray, batches, thumbnails
 from brainit_eval.identification import two_way
 from brainit_eval.readings import Reading, read_interval
-
-FeatureFunction = Callable[[Tensor], Mapping[str, Tensor]]
+from brainit_eval.stream import FeatureFunction, PictureArray, extract, thumbnails
 
 
 def branch_agreement(
@@ -34,7 +29,7 @@ def branch_agreement(
     Args:
         coarse: What the low-level branch made, ``[n, 3, H, W]``.
         final: What came out in the end, in the same order; its size may be another.
-        features: What similarity is taken of; the first of its features counts.
+        features: What similarity is taken of; the last of its features counts.
         n_bootstrap: Resamples of images, as pairs and as distractors, behind the interval.
         seed: Their seed.
 
@@ -56,13 +51,6 @@ def branch_agreement(
     name = "branches: own coarse image against those of shuffled pairs"
     detail = {"n": n, "similarity_own": own, "similarity_shuffled": shuffled}
     return read_interval(name, result.value, interval, 0.5, "above", result.per_image, **detail)
-
-
-@torch.inference_mode()
-def extract(images: PictureArray, features: FeatureFunction, name: str = "images") -> Tensor:
-    """The first of a function's features of all pictures, ``[n, D]`` float32, batch by batch."""
-    parts = [next(iter(features(batch).values())) for batch in batches(images, name)]
-    return torch.cat([part.flatten(1).float().cpu() for part in parts])
 
 
 def _similarities(a: Tensor, b: Tensor) -> tuple[float, float]:

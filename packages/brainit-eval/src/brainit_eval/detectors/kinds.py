@@ -65,7 +65,9 @@ def weak_categories(
     value = rows[str(names[worst])]["difference"]
     return Reading(
         f"kinds: worst category ({names[worst]}) less the others",
-        *(value, low, high),
+        value=value,
+        low=low,
+        high=high,
         green=bool(p[worst] >= _LEVEL),
         rule=f"no category worse, corrected p < {_LEVEL}",
         detail=detail,
@@ -116,9 +118,12 @@ def far_from_training(
         _summary(values[part], n_bootstrap, seed)
         for part in np.array_split(np.argsort(far, kind="stable"), 4)
     ]
+    low, high = percentile_interval(_weighted_correlation(x, y, weights))
     return Reading(
         "kinds: rank correlation of quality and distance to training images",
-        *(rho, *percentile_interval(_weighted_correlation(x, y, weights))),
+        value=rho,
+        low=low,
+        high=high,
         green=p >= _LEVEL,
         rule=f"not worse when far, p < {_LEVEL}",
         detail={"p": p, "quarters": quarters},

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainit_eval.detectors.stream import PictureArray, paired_batches
 from brainit_eval.readings import Reading, read_mean
+from brainit_eval.stream import PictureArray, paired_batches
 
 SMOOTHER_THAN = -0.25
 """Slope difference below which pictures read as over-smooth: a Gaussian blur of about 0.55 px."""
@@ -43,7 +43,8 @@ def power_spectrum(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     window = torch.outer(_hann(height, images), _hann(width, images))
     centred = images - images.mean((-2, -1), keepdim=True)
-    return torch.fft.rfft2(centred * window).abs().square().mean(1) / window.square().sum()
+    power: Tensor = torch.fft.rfft2(centred * window).abs().square().mean(1)
+    return power / window.square().sum()
 
 
 def spectral_slope(power: Tensor, height: int, width: int) -> Tensor:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-BATCH = 32
+FeatureFunction = Callable[[Tensor], Mapping[str, Tensor]]
+
+_BATCH = 32
 _SIDE = 32  # of a thumbnail
 
 
@@ -28,8 +32,48 @@ class PictureArray(Protocol):
         """The pictures of a slice."""
 
 
-def batches(images: PictureArray, name: str = "images", size: int = BATCH) -> Iterator[Tensor]:
-    """Pictures in batches ``[b, 3, H, W]``, float32 or float64 in [0, 1].
+class Taken:
+    """Rows of other pictures in any order, read when asked for: a permutation, a look-up."""
+
+    def __init__(self, images: PictureArray, order: np.ndarray) -> None:
+        """Look at `images` in the given order.
+
+        Args:
+            images: ``[m, 3, H, W]``.
+            order: ``[n]`` rows of it.
+
+        Raises:
+            ValueError: If a row is not there.
+        """
+        if order.size and not 0 <= order.min() <= order.max() < images.shape[0]:
+            raise ValueError(f"order: expected rows of {images.shape[0]} images, got others")
+        self.images, self.order = images, order
+        self.shape = (len(order), *images.shape[1:])
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """The pictures of a slice."""
+        rows = self.order[index].tolist()
+        return torch.cat([_as_float(self.images[row : row + 1], "images", row) for row in rows])
+
+
+class Resized:
+    """Other pictures at another size (bicubic, antialiased), resized when asked for."""
+
+    def __init__(self, images: PictureArray, height: int, width: int) -> None:
+        """Look at `images` as ``[n, 3, height, width]``."""
+        self.images = images
+        self.shape = (*images.shape[:2], height, width)
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """The pictures of a slice."""
+        pictures = _as_float(self.images[index], "images", index.start or 0)
+        if pictures.shape[-2:] == self.shape[-2:]:
+            return pictures
+        return interpolate(pictures, self.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def batches(images: PictureArray, name: str = "images") -> Iterator[Tensor]:
+    """Pictures in batches ``[b, 3, H, W]``, float32 or float64 in [0, 1]; none holds one of many.
 
     Raises:
         ValueError: If the shape is another, or a pixel is NaN, infinite or outside [0, 1].
@@ -37,8 +81,10 @@ def batches(images: PictureArray, name: str = "images", size: int = BATCH) -> It
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[1] != 3 or 0 in shape:
         raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
-    for start in range(0, shape[0], size):
-        yield _as_float(images[start : start + size], name, start)
+    count = math.ceil(shape[0] / _BATCH)
+    ends = [shape[0] * k // count for k in range(count + 1)]
+    for start, end in pairwise(ends):
+        yield _as_float(images[start:end], name, start)
 
 
 def paired_batches(
@@ -75,6 +121,13 @@ def thumbnails(images: Tensor) -> dict[str, Tensor]:
         ``thumbnail`` ``[n, 3072]``.
     """
     return {"thumbnail": adaptive_avg_pool2d(images.float(), _SIDE).flatten(1)}
+
+
+@torch.inference_mode()
+def extract(images: PictureArray, function: FeatureFunction, name: str = "images") -> Tensor:
+    """The last of a function's features of all pictures, ``[n, D]`` float32, batch by batch."""
+    parts = [list(function(batch).values())[-1] for batch in batches(images, name)]
+    return torch.cat([part.flatten(1).float().cpu() for part in parts])
 
 
 def _as_float(values: Any, name: str, start: int) -> Tensor:
