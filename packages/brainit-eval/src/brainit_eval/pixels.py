@@ -34,7 +34,7 @@ def pixcorr(images: Tensor, truth: Tensor) -> Tensor:
     """
     images, truth = check_pairs(images, truth)
     pairs = zip(images.split(_BATCH), truth.split(_BATCH), strict=True)
-    return torch.cat([_correlate(a.flatten(1), b.flatten(1)) for a, b in pairs])
+    return torch.cat([correlate_rows(a.flatten(1), b.flatten(1)) for a, b in pairs])
 
 
 def ssim(images: Tensor, truth: Tensor) -> Tensor:
@@ -58,14 +58,67 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
         TypeError: If one is no floating-point tensor.
         ValueError: As `pixcorr`, or if a side is shorter than the window.
     """
+    return _ssim(images, truth, columns=False)
+
+
+def ssim_columns(images: Tensor, truth: Tensor) -> Tensor:
+    """SSIM as scikit-image up to 0.19 computed it when ``multichannel=True`` met a grey image.
+
+    Each column of pixels was taken for a channel: the window is a line of 11 pixels down the
+    column, and nothing is compared across. Older published values are on this scale; it is about
+    .1 higher than `ssim` for reconstructions, and the order of methods may change. Equal to the
+    mean of ``structural_similarity`` over the columns, with the settings of `ssim`.
+
+    Args:
+        images: As for `ssim`.
+        truth: As for `ssim`.
+
+    Returns:
+        ``[n]`` float64 in [-1, 1].
+
+    Raises:
+        TypeError: As `ssim`.
+        ValueError: As `ssim`.
+    """
+    return _ssim(images, truth, columns=True)
+
+
+def pixel_scores(score: str, images: Tensor, truth: Tensor) -> Tensor:
+    """One of the three, for pictures that were checked already, also for a single pair.
+
+    Args:
+        score: ``pixcorr``, ``ssim`` or ``ssim_columns``.
+        images: ``[n, 3, H, W]`` in [0, 1].
+        truth: Same shape.
+
+    Returns:
+        ``[n]`` float64.
+    """
+    if score == "pixcorr":
+        return correlate_rows(images.flatten(1), truth.flatten(1))
+    x, y = _grey(images.double()), _grey(truth.double())
+    return _ssim_grey(x, y, columns=score == "ssim_columns")
+
+
+def _ssim(images: Tensor, truth: Tensor, columns: bool) -> Tensor:
     images, truth = check_pairs(images, truth)
     if min(images.shape[2:]) < 2 * _RADIUS + 1:
         raise ValueError(f"ssim: expected sides of 11 pixels or more, got {list(images.shape)}")
     pairs = zip(images.split(_BATCH), truth.split(_BATCH), strict=True)
-    return torch.cat([_ssim_grey(_grey(a.double()), _grey(b.double())) for a, b in pairs])
+    grey = ((_grey(a.double()), _grey(b.double())) for a, b in pairs)
+    return torch.cat([_ssim_grey(x, y, columns) for x, y in grey])
 
 
-def _correlate(a: Tensor, b: Tensor) -> Tensor:
+def correlate_rows(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson correlation of each row with its partner, in float64; 0 where one is constant.
+
+    Args:
+        a: ``[n, D]``.
+        b: Same shape.
+
+    Returns:
+        ``[n]`` float64 in [-1, 1].
+    """
     constant = (a.amax(1) == a.amin(1)) | (b.amax(1) == b.amin(1))
     a, b = a.double(), b.double()
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
@@ -79,14 +132,16 @@ def _grey(images: Tensor) -> Tensor:
     return (images * weights).sum(1)
 
 
-def _window_mean(planes: Tensor) -> Tensor:
+def _window_mean(planes: Tensor, columns: bool) -> Tensor:
     """Gaussian means over all windows that fit in ``[..., H, W]``: ``[..., H-10, W-10]``.
+
+    Down the columns only, the width stays.
 
     A product with a banded matrix per axis: on a processor many times faster than a convolution
     of one channel.
     """
-    down, across = (_band(planes, side) for side in planes.shape[-2:])
-    return down @ planes @ across.T
+    down = _band(planes, planes.shape[-2]) @ planes
+    return down if columns else down @ _band(planes, planes.shape[-1]).T
 
 
 def _band(like: Tensor, side: int) -> Tensor:
@@ -97,8 +152,8 @@ def _band(like: Tensor, side: int) -> Tensor:
     return band
 
 
-def _ssim_grey(x: Tensor, y: Tensor) -> Tensor:
-    means = _window_mean(torch.cat([x, y, x * x, y * y, x * y]))
+def _ssim_grey(x: Tensor, y: Tensor, columns: bool) -> Tensor:
+    means = _window_mean(torch.cat([x, y, x * x, y * y, x * y]), columns)
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = means.chunk(5)
     covariance = mean_xy - mean_x * mean_y
     variances = mean_xx - mean_x**2 + mean_yy - mean_y**2
