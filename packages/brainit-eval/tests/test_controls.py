@@ -114,7 +114,8 @@ def test_pictures_of_no_brain() -> None:
 
 def test_nearest_is_the_most_correlated_in_any_blocks(monkeypatch) -> None:
     generator = torch.Generator().manual_seed(0)
-    queries, train = torch.randn(20, 3, 7, generator=generator), torch.randn(50, 3, 7)
+    queries = torch.randn(20, 3, 7, generator=generator)
+    train = torch.randn(50, 3, 7, generator=generator)
     train[40] = 2 * queries[3] + 5  # correlation ignores scale and mean
     table = np.corrcoef(queries.flatten(1).double(), train.flatten(1).double())[:20, 20:]
     for values in (16_000_000, 21 * 7):
@@ -165,8 +166,9 @@ def test_a_decoder_of_categories_alone_is_found_and_one_of_images_is_not() -> No
     category_only = centre + torch.randn(70, 40, generator=generator)
     reading = within_clusters(two_way(category_only, true).success, labels, n_bootstrap=300)
     assert not reading.green
-    assert reading.detail["overall"] > 0.85  # and yet it knows nothing of the image
     detail = reading.detail
+    assert detail["overall"] == pytest.approx(detail["line"], abs=0.02)  # far above chance
+    assert detail["line"] > 0.8
     share = detail["same_share"]
     split = share * reading.value + (1 - share) * detail["between"]
     assert detail["overall"] == pytest.approx(split, abs=1e-12)
@@ -193,15 +195,15 @@ def test_beats_is_paired() -> None:
     generator = np.random.default_rng(0)
     hard = generator.normal(0, 1, 60)  # images differ far more than methods do
     own, other = hard + 0.1 + generator.normal(0, 0.05, 60), hard
-    reading = beats(own, other, "pixcorr", n_bootstrap=200)
+    reading = beats(own, other, "pixcorr", "grey_image", n_bootstrap=200)
     assert reading.green
     assert reading.value == pytest.approx(0.1, abs=0.03)
     assert (reading.detail["method"], reading.detail["control"]) == (own.mean(), other.mean())
-    assert not beats(other, own, "pixcorr", n_bootstrap=200).green
-    assert beats(other, own, "lpips", higher_is_better=False, n_bootstrap=200).green
-    assert not beats(own, own, "pixcorr", n_bootstrap=200).green
+    assert not beats(other, own, "pixcorr", "grey_image", n_bootstrap=200).green
+    assert beats(other, own, "lpips", "x", higher_is_better=False, n_bootstrap=200).green
+    assert not beats(own, own, "pixcorr", "grey_image", n_bootstrap=200).green
     with pytest.raises(ValueError, match=r"pixcorr: expected \[60\], got \[59\]"):
-        beats(own, other[:59], "pixcorr")
+        beats(own, other[:59], "pixcorr", "x")
 
 
 def test_recovery_is_green_where_true_features_score_better() -> None:
@@ -209,7 +211,7 @@ def test_recovery_is_green_where_true_features_score_better() -> None:
     reading = recovery(decoded, decoded + 0.3, "pixcorr", n_bootstrap=50)
     assert reading.green
     assert reading.value == pytest.approx(0.3)
-    assert reading.detail["recovered"] == pytest.approx(0.6)
+    assert reading.detail["method"] == pytest.approx(0.6)
     assert not recovery(decoded, decoded - 0.1, "ssim", n_bootstrap=50).green
 
 
@@ -219,9 +221,7 @@ def test_audit_finds_a_leak_by_each_kind_of_evidence() -> None:
     pictures = (torch.nn.functional.avg_pool2d(draw, 5, 1, 2) * 255).round() / 255
     train, test = pictures[:20].clone(), pictures[20:].clone()
     test[4] = train[11]  # the same pixels under another id
-    test[6] = (train[2] * 0.9 + 0.05 + 0.01 * torch.rand(3, 40, 40, generator=generator)).clamp(
-        0, 1
-    )
+    test[6] = train[2] * 0.9 + 0.05 * torch.rand(3, 40, 40, generator=generator)
     test_ids, train_ids = np.arange(100, 110), np.arange(20)
     train_ids[15] = 101  # the same id
     near = nearest(thumbnails(test)["thumbnail"], thumbnails(train)["thumbnail"])

@@ -118,7 +118,8 @@ def audit_overlap(leaks: list[Leak], n_test: int, neighbours: Neighbours | None 
         values = np.quantile(neighbours.distance, levels).tolist()
         detail["distance_quantiles"] = {str(q): v for q, v in zip(levels, values, strict=True)}
     return Reading(
-        "overlap: test images that are in the training set",
+        "overlap",
+        "test images that are in the training set",
         value=float(len(leaks)),
         low=float("nan"),
         high=float("nan"),

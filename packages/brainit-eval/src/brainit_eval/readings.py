@@ -16,7 +16,8 @@ class Reading:
     """One row of the table of controls.
 
     Attributes:
-        name: What was looked at.
+        name: Its key in files.
+        title: What was measured, in words.
         value: The number that was measured.
         low: Lower end of its 95 % interval; NaN where there is none.
         high: Upper end.
@@ -28,6 +29,7 @@ class Reading:
     """
 
     name: str
+    title: str
     value: float
     low: float
     high: float
@@ -41,6 +43,7 @@ class Reading:
         numbers = {"value": self.value, "low": self.low, "high": self.high}
         return {
             "name": self.name,
+            "title": self.title,
             **{key: value if math.isfinite(value) else None for key, value in numbers.items()},
             "green": self.green,
             "rule": self.rule,
@@ -50,6 +53,7 @@ class Reading:
 
 def read_interval(
     name: str,
+    title: str,
     value: float,
     interval: tuple[float, float],
     limit: float,
@@ -64,11 +68,14 @@ def read_interval(
     low, high = interval
     green = low > limit if good == "above" else high < limit  # False where NaN
     rule = f"whole interval {good} {limit:g}"
-    return Reading(name, value, low, high, green, rule, per_image, {"limit": limit, **detail})
+    return Reading(
+        name, title, value, low, high, green, rule, per_image, {"limit": limit, **detail}
+    )
 
 
 def read_mean(
     name: str,
+    title: str,
     per_image: np.ndarray,
     limit: float,
     good: Literal["above", "below"],
@@ -80,7 +87,8 @@ def read_mean(
     """A reading of the mean over images with its bootstrap interval, by `read_interval`'s rule.
 
     Args:
-        name: What was looked at.
+        name: Its key in files.
+        title: What was measured, in words.
         per_image: ``[n]``; NaN where an image cannot be judged, which leaves it out of the mean.
         limit: Where the good side begins.
         good: Which side is good.
@@ -97,7 +105,8 @@ def read_mean(
         raise ValueError(f"{name}: none of {values.size} images can be judged")
     interval = mean_interval(judged, n_bootstrap, seed)
     detail = {"n": int(judged.size), **detail}
-    return read_interval(name, float(judged.mean()), interval, limit, good, values, **detail)
+    value = float(judged.mean())
+    return read_interval(name, title, value, interval, limit, good, values, **detail)
 
 
 def mean_interval(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -11,6 +13,7 @@ from brainit_eval.readings import Reading, read_mean
 def beats(
     scores: ArrayLike,
     control: ArrayLike,
+    metric: str,
     name: str,
     *,
     higher_is_better: bool = True,
@@ -22,7 +25,8 @@ def beats(
     Args:
         scores: The method's scores, ``[n]``.
         control: The control's scores of the same images, same order.
-        name: Metric and control, for the reading.
+        metric: The metric.
+        name: The control, such as ``grey_image``.
         higher_is_better: Direction of the metric.
         n_bootstrap: Resamples of images behind the interval.
         seed: Their seed.
@@ -36,18 +40,27 @@ def beats(
     """
     own, other = (np.asarray(values, dtype=np.float64) for values in (scores, control))
     if own.ndim != 1 or own.shape != other.shape:
-        raise ValueError(f"{name}: expected {list(own.shape)}, got {list(other.shape)}")
+        raise ValueError(f"{metric}: expected {list(own.shape)}, got {list(other.shape)}")
     if not (np.isfinite(own).all() and np.isfinite(other).all()):
-        raise ValueError(f"{name}: expected finite scores")
+        raise ValueError(f"{metric}: expected finite scores")
     gain = own - other if higher_is_better else other - own
     detail = {"method": float(own.mean()), "control": float(other.mean())}
-    return read_mean(name, gain, 0.0, "above", n_bootstrap=n_bootstrap, seed=seed, **detail)
+    return read_mean(
+        f"{metric}_over_{name}",
+        f"{metric} less that of {name.replace('_', ' ')}",
+        gain,
+        0.0,
+        "above",
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        **detail,
+    )
 
 
 def recovery(
     decoded: ArrayLike,
     recovered: ArrayLike,
-    name: str,
+    metric: str,
     *,
     higher_is_better: bool = True,
     n_bootstrap: int = 2000,
@@ -62,14 +75,14 @@ def recovery(
     Args:
         decoded: Scores from decoded features, ``[n]``.
         recovered: Scores from true features of the same images, same order.
-        name: The metric.
+        metric: The metric.
         higher_is_better: Its direction.
         n_bootstrap: Resamples of images behind the interval.
         seed: Their seed.
 
     Returns:
-        How much better true features score; green where the whole interval is above 0. Detail:
-        ``decoded``, ``recovered``.
+        How much better true features score; green where the whole interval is above 0. In the
+        detail the method are true features, the control decoded ones.
 
     Raises:
         ValueError: If lengths differ or a score is NaN.
@@ -77,11 +90,14 @@ def recovery(
     reading = beats(
         recovered,
         decoded,
-        f"generator recovery: {name} of true features less that of decoded ones",
+        metric,
+        "decoded_features",
         higher_is_better=higher_is_better,
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
-    names = {"method": "recovered", "control": "decoded"}
-    reading.detail.update({new: reading.detail.pop(old) for old, new in names.items()})
-    return reading
+    return replace(
+        reading,
+        name=f"{metric}_recovery",
+        title=f"{metric} of true features less that of decoded features",
+    )

@@ -93,8 +93,8 @@ def within_clusters(
         },
     }
     interval = percentile_interval(samples)
-    name = "two-way identification within clusters"
-    return read_interval(name, within, interval, 0.5, "above", **detail)
+    title = f"two-way identification within {len(names)} clusters"
+    return read_interval("within_clusters", title, within, interval, 0.5, "above", **detail)
 
 
 def _weighted(pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:

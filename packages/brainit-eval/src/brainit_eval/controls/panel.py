@@ -124,12 +124,12 @@ class ControlPanel:
         n = truth.shape[0]
         order = derangement(n, torch.Generator().manual_seed(self.draws["seed"])).numpy()
         shuffled = two_way(self.image_features[order], self.truth_features)
-        yield from self._against(self._scores(Taken(images, order), shuffled), "shuffled brains")
-        yield from self._against(self._scores(grey_images(truth)), "a grey image")
+        yield from self._against(self._scores(Taken(images, order), shuffled), "shuffled_brains")
+        yield from self._against(self._scores(grey_images(truth)), "grey_image")
         source, name = (
-            (truth, "the mean image seen")
+            (truth, "mean_image_seen")
             if self.inputs.train is None
-            else (self._train_at_size(), "the mean training image")
+            else (self._train_at_size(), "mean_training_image")
         )
         yield from self._against(self._scores(mean_images(source, n)), name)
 
@@ -164,7 +164,7 @@ class ControlPanel:
         looked_up = nearest(self.image_features, train_features)
         pictures = nearest_images(inputs.train, looked_up)
         found = two_way(train_features[looked_up.index], self.truth_features)
-        yield from self._against(self._scores(pictures, found), "the nearest training image")
+        yield from self._against(self._scores(pictures, found), "nearest_training_image")
         yield far_from_training(self.scores["two_way"], seen.distance, **self.draws)
 
     def _scores(self, images: PictureArray, identification: TwoWay | None = None) -> Columns:
@@ -178,7 +178,7 @@ class ControlPanel:
 
     def _against(self, control: Columns, name: str) -> Iterator[Reading]:
         for metric, values in control.items():
-            yield beats(self.scores[metric], values, f"{metric} less that of {name}", **self.draws)
+            yield beats(self.scores[metric], values, metric, name, **self.draws)
 
     def _train_at_size(self) -> PictureArray:
         assert self.inputs.train is not None

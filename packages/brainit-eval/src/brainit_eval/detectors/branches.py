@@ -48,9 +48,18 @@ def branch_agreement(
     weights = draw_weights({"images": np.arange(n)}, n_bootstrap, seed)["images"]
     interval = percentile_interval(bootstrap_two_way(result.success, weights))
     own, shuffled = _similarities(first, second)
-    name = "branches: own coarse image against those of shuffled pairs"
-    detail = {"n": n, "similarity_own": own, "similarity_shuffled": shuffled}
-    return read_interval(name, result.value, interval, 0.5, "above", result.per_image, **detail)
+    return read_interval(
+        "branch_agreement",
+        "two-way identification of the final image by its coarse one",
+        result.value,
+        interval,
+        0.5,
+        "above",
+        result.per_image,
+        n=n,
+        similarity_own=own,
+        similarity_shuffled=shuffled,
+    )
 
 
 def _similarities(a: Tensor, b: Tensor) -> tuple[float, float]:

@@ -64,7 +64,8 @@ def weak_categories(
     detail = {"worst": str(names[worst]), "p": float(p[worst]), "categories": rows}
     value = rows[str(names[worst])]["difference"]
     return Reading(
-        f"kinds: worst category ({names[worst]}) less the others",
+        "weak_categories",
+        f"mean score of the worst category ({names[worst]}) less that of the others",
         value=value,
         low=low,
         high=high,
@@ -120,7 +121,8 @@ def far_from_training(
     ]
     low, high = percentile_interval(_weighted_correlation(x, y, weights))
     return Reading(
-        "kinds: rank correlation of quality and distance to training images",
+        "far_from_training",
+        "rank correlation of quality and distance to the nearest training image",
         value=rho,
         low=low,
         high=high,

@@ -103,8 +103,15 @@ def over_smoothness(
         difference = torch.where(own.isnan(), _STEEPEST, own - seen).clamp(min=_STEEPEST)
         values.append(torch.where(seen.isnan(), torch.nan, difference))
     per_image = torch.cat(values).cpu().numpy()
-    name = "over-smooth: spectral slope against the image seen"
-    return read_mean(name, per_image, limit, "above", n_bootstrap=n_bootstrap, seed=seed)
+    return read_mean(
+        "over_smoothness",
+        "spectral slope less that of the image seen",
+        per_image,
+        limit,
+        "above",
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
 
 
 def grid_energy(power: Tensor, height: int, width: int) -> Tensor:
@@ -164,8 +171,15 @@ def inversion_artefacts(
         own, seen = (grid_energy(power_spectrum(x), *x.shape[-2:]) for x in pair)
         values.append(own - seen)
     per_image = torch.cat(values).cpu().numpy()
-    name = "inversion artefacts: checkerboard energy against the image seen"
-    return read_mean(name, per_image, limit, "below", n_bootstrap=n_bootstrap, seed=seed)
+    return read_mean(
+        "inversion_artefacts",
+        "log10 of checkerboard energy less that of the image seen",
+        per_image,
+        limit,
+        "below",
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
 
 
 def _means(power: Tensor, masks: list[Tensor]) -> Tensor:
