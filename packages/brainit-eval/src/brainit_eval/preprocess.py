@@ -47,6 +47,10 @@ class Resize:
         if self.library == "tensor" and self.filter == "lanczos":
             raise ValueError("resize: expected bilinear or bicubic for tensors, got lanczos")
 
+    def __str__(self) -> str:
+        plain = "" if self.antialias else ", not antialiased"
+        return f"{self.size} px, {self.library} {self.filter}{plain}"
+
     @classmethod
     def parse(cls, table: Fields) -> Resize:
         """Read one from a protocol file; all four settings must be there."""

@@ -144,7 +144,7 @@ class Result:
             FileExistsError: If the folder exists and may not be replaced, or holds other files.
         """
         target = Path(folder)
-        _check_target(target, overwrite)
+        check_target(target, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
             new = Path(scratch, "new")
@@ -206,6 +206,20 @@ def ids_hash(ids: Mapping[str, Sequence[object]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def check_target(target: Path, overwrite: bool) -> None:
+    """Whether a result may be written there; also worth asking before the work begins.
+
+    Raises:
+        FileExistsError: If it exists and may not be replaced, or holds other files.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{target}: exists already; choose another folder or overwrite it")
+    if not target.is_dir() or {path.name for path in target.iterdir()} - set(_FILES):
+        raise FileExistsError(f"{target}: holds more than a result; not overwritten")
+
+
 def _check_hash(value: str, name: str) -> None:
     if len(value) != 64 or not set(value) <= _HEX:
         raise ValueError(f"{name}: expected 64 hexadecimal digits, got {ascii(value)[:80]}")
@@ -238,15 +252,6 @@ def _check_ranks(result: Result) -> None:
         fits = ranks.shape == (n,) and ranks.dtype == np.int64
         if n < 2 or not fits or ranks.min() < 0 or ranks.max() > n - 1:
             raise ValueError(f"ranks: {key}: expected {n} int64 values from 0 to {n - 1}")
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(f"{target}: exists already; choose another folder or overwrite it")
-    if not target.is_dir() or {path.name for path in target.iterdir()} - set(_FILES):
-        raise FileExistsError(f"{target}: holds more than a result; not overwritten")
 
 
 def _write_json(path: Path, result: Result) -> None:
