@@ -70,6 +70,13 @@ def test_slope_is_that_of_the_pictures(exponent) -> None:
     assert slope == pytest.approx(-2 * exponent, abs=0.15)
 
 
+@pytest.mark.parametrize("side", [32, 36, 48, 75])
+def test_any_size_has_a_slope(side) -> None:
+    seen = natural(6, 2, side)
+    assert np.isfinite(over_smoothness(seen, seen, n_bootstrap=5).per_image).all()
+    assert not over_smoothness(blurred(seen, 1.5), seen, n_bootstrap=50).green
+
+
 def test_power_of_white_noise_is_its_variance() -> None:
     noise = torch.randn(50, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     # The mean is taken off, which empties the lowest frequencies only.
@@ -293,5 +300,14 @@ def test_bad_kinds_are_refused() -> None:
         weak_categories([0.1, np.nan], ["a", "b"])
     with pytest.raises(ValueError, match=r"categories: expected \[2\], got \[3\]"):
         weak_categories([0.1, 0.2], ["a", "b", "b"])
-    with pytest.raises(ValueError, match="values that vary"):
-        far_from_training(np.arange(9.0), np.zeros(9))
+    with pytest.raises(ValueError, match="8 images or more"):
+        far_from_training(np.arange(7.0), np.arange(7.0))
+
+
+def test_scores_that_are_all_equal_show_no_weakness() -> None:
+    for reading in (
+        weak_categories(np.ones(20), np.arange(20) % 3, n_bootstrap=20),
+        far_from_training(np.ones(20), np.arange(20), n_bootstrap=20),
+    ):
+        assert reading.green
+        assert (reading.value, reading.detail["p"]) == (0, 1)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from brainit_eval._command import Overwrite, clear_errors
+from brainit_eval.cli_controls import controls
 
 app = typer.Typer(
     help="Score images reconstructed from brain activity, by any method, and compare honestly.",
@@ -126,6 +127,9 @@ def selftest(weights: Weights = None) -> None:
         typer.echo(f"  {name}: {outcome}")
     if failed:
         raise typer.Exit(1)
+
+
+app.command()(controls)
 
 
 def _device(name: str) -> str:

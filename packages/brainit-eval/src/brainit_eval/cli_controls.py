@@ -157,14 +157,18 @@ def _features(name: str, weights: Path | None) -> FeatureFunction:
 
 
 def _read_categories(path: Path) -> dict[str, str]:
+    from brainit_eval.labels import check_title, image_id
+
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if not {"image_id", "category"} <= set(reader.fieldnames or ()):
             raise ValueError(f"{path}: expected the columns image_id and category")
-        rows = [(row["image_id"], row["category"]) for row in reader]
+        rows = [(image_id(row["image_id"], f"{path}: image_id"), row["category"]) for row in reader]
     kinds = dict(rows)
-    if len(kinds) != len(rows) or not all(kinds.values()):
-        raise ValueError(f"{path}: expected every image once, with one category")
+    if len(kinds) != len(rows):
+        raise ValueError(f"{path}: expected every image once, got {len(rows)} rows")
+    for image, category in rows:
+        check_title(category, f"{path}: category of {image}")
     return kinds
 
 

@@ -68,9 +68,8 @@ def read_interval(
     low, high = interval
     green = low > limit if good == "above" else high < limit  # False where NaN
     rule = f"whole interval {good} {limit:g}"
-    return Reading(
-        name, title, value, low, high, green, rule, per_image, {"limit": limit, **detail}
-    )
+    detail = {"limit": limit, **detail}
+    return Reading(name, title, value, low, high, green, rule, per_image, detail)
 
 
 def read_mean(

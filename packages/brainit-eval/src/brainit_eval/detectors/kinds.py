@@ -96,23 +96,20 @@ def far_from_training(
 
     Returns:
         Spearman's correlation of distance and quality (negative: worse when far). Detail: p, and
-        ``n, mean, low, high`` of the scores in quarters of the distance, nearest first.
+        ``n, mean, low, high`` of the scores in quarters of the distance, nearest first. Scores
+        that are all equal give 0.
 
     Raises:
-        ValueError: If lengths differ, a value is NaN, there are fewer than eight images, or all
-            scores or distances are equal.
+        ValueError: If lengths differ, a value is NaN, or there are fewer than eight images.
     """
     values, far = _pairs(scores, distance, "distance")
     far = far.astype(np.float64)
-    if len(values) < 8 or np.ptp(values) == 0 or not np.ptp(far) > 0:
-        raise ValueError(
-            f"distance: expected 8 images or more with values that vary, got {len(values)}"
-        )
-    x, y = _ranks(far), _ranks(values if higher_is_better else -values)
-    rho = float(np.corrcoef(x, y)[0, 1])
+    if len(values) < 8:
+        raise ValueError(f"distance: expected 8 images or more, got {len(values)}")
+    x, y = _standard_ranks(far), _standard_ranks(values if higher_is_better else -values)
+    rho = float(x @ y / len(x))
     generator = np.random.default_rng(seed)
-    shuffled = generator.permuted(np.tile(y, (n_permutations, 1)), axis=1)
-    null = (shuffled @ x - len(x) * x.mean() * y.mean()) / (len(x) * x.std() * y.std())
+    null = generator.permuted(np.tile(y, (n_permutations, 1)), axis=1) @ x / len(x)
     p = float((1 + (null <= rho + 1e-9).sum()) / (1 + n_permutations))
     weights = draw_weights({"images": np.arange(len(x))}, n_bootstrap, seed)["images"]
     quarters = [
@@ -173,11 +170,11 @@ def _difference_interval(
     return percentile_interval(means["in"] - means["out"])
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; ties share their mean rank."""
+def _standard_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks of mean 0 and variance 1; ties share their mean rank, and equal values have none."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return ranks
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return (ranks - ranks.mean()) / (ranks.std() or 1.0)
 
 
 def _weighted_correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:

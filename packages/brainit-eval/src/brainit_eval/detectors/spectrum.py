@@ -63,7 +63,7 @@ def spectral_slope(power: Tensor, height: int, width: int) -> Tensor:
     radius = (y.square() + x.square()).sqrt()
     edges = torch.logspace(np.log10(_BAND[0]), np.log10(_BAND[1]), _BINS + 1, dtype=torch.float64)
     bins = torch.bucketize(radius, edges.to(power.device), right=True) - 1
-    rings = [bins == index for index in range(_BINS)]
+    rings = [bins == index for index in range(_BINS) if (bins == index).any()]
     ring_power = _means(power, rings)
     place = _means(radius.clamp(min=_BAND[0]).log10()[None], rings)[0]
     place -= place.mean()
