@@ -71,10 +71,14 @@ class GraphTokenizer(nn.Module):
         """One graph of all samples: an edge from every draw to its cluster in its sample."""
         batch, n_voxels = activations.shape
         n_clusters, dim = self.own.centres.shape
-        draws = torch.arange(batch * n_voxels).repeat_interleave(drawn.flatten().long())
+        draws = torch.arange(batch * n_voxels, device=drawn.device).repeat_interleave(
+            drawn.flatten().long()
+        )
         sample, voxel = draws // n_voxels, draws % n_voxels
         nodes = activations.flatten()[draws, None] * embedding[voxel]
-        edges = torch.stack([torch.arange(len(draws)), sample * n_clusters + labels[voxel]])
+        edges = torch.stack(
+            [torch.arange(len(draws), device=drawn.device), sample * n_clusters + labels[voxel]]
+        )
         centres = self.own.centres.repeat(batch, 1)
         attended: Tensor
         if self.one_kind:

@@ -17,8 +17,9 @@ Step = Callable[[], Sequence[Tensor]]
 
 
 def options(description: str | None, **defaults: int) -> argparse.Namespace:
-    """Whole numbers from the command line, and torch's threads set to `threads` of them."""
+    """Whole numbers and the device from the command line; torch's threads set to `threads`."""
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
     for name, default in {**defaults, "threads": 2, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     chosen = parser.parse_args()
@@ -50,10 +51,18 @@ def seconds(step: Step) -> float:
     """Wall-clock time of a step; where that is below a second, the median of five."""
     times: list[float] = []
     while not times or (times[0] < 1 and len(times) < 5):
+        _wait()
         start = time.perf_counter()
         step()
+        _wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def _wait() -> None:
+    """Until a GPU, if one is in use, has done what it was asked to."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def in_turn(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -73,6 +82,12 @@ def speedup(times: Mapping[str, list[float]], ours: str, theirs: str) -> float:
 
 def extra_bytes(step: Step) -> int:
     """Most bytes of tensors that one step holds at once beyond what was there before it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        _wait()
+        return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     events = profile.profiler.kineto_results.events()

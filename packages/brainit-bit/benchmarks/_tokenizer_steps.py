@@ -22,19 +22,28 @@ class TokenizerSteps:
         n_clusters: Clusters, K.
         seed: Of all numbers.
         dtype: Of all tensors.
+        device: Where they lie.
     """
 
     def __init__(
-        self, n_voxels: int, n_draws: int, dim: int, n_clusters: int, seed: int, dtype: torch.dtype
+        self,
+        n_voxels: int,
+        n_draws: int,
+        dim: int,
+        n_clusters: int,
+        seed: int,
+        dtype: torch.dtype,
+        device: str,
     ) -> None:
-        self.generator = Generator().manual_seed(seed)
+        self.device = device
+        self.generator = Generator(device).manual_seed(seed)
         self.seed, self.n_draws = seed, n_draws
-        shares = torch.rand(n_clusters, generator=self.generator) ** 2
+        shares = torch.rand(n_clusters, generator=self.generator, device=device) ** 2
         labels = shares.multinomial(n_voxels, replacement=True, generator=self.generator)
         # Spread-out scores and softmax weights; the initial ones would make all weights equal.
         self.voxels = SubjectVoxels(labels, n_clusters, dim, self._normal(n_voxels, dim)).to(dtype)
         torch.manual_seed(seed)
-        self.tokenizer = BrainTokenizer(n_clusters, dim).to(dtype)
+        self.tokenizer = BrainTokenizer(n_clusters, dim).to(device, dtype)
         self.tokenizer.centres.data = self._normal(n_clusters, dim).to(dtype)
         self.bipartite = GraphTokenizer(self.tokenizer)
         self.one_kind = GraphTokenizer(self.tokenizer, one_kind=True)
@@ -73,11 +82,11 @@ class TokenizerSteps:
         return step
 
     def _draw(self, batch: int) -> Tensor:
-        generator = Generator().manual_seed(self.seed)
+        generator = Generator(self.device).manual_seed(self.seed)
         return draw_voxels(self.voxels.n_voxels, self.n_draws, batch, generator)
 
     def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator)
+        return torch.randn(*shape, generator=self.generator, device=self.device)
 
     def _step(
         self, form: BrainTokenizer | GraphTokenizer, activations: Tensor, drawn: Tensor
@@ -87,9 +96,16 @@ class TokenizerSteps:
         return [attended.detach(), *torch.autograd.grad(loss, self.inputs)]
 
 
-def checks(seed: int) -> dict[str, tuple[float, float]]:
+def checks(seed: int, device: str) -> dict[str, tuple[float, float]]:
     """Output and all gradients of a small problem, in fp64 and fp32, against the graph in fp64."""
-    sizes = {"n_voxels": 700, "n_draws": 300, "dim": 32, "n_clusters": 16, "seed": seed}
+    sizes = {
+        "n_voxels": 700,
+        "n_draws": 300,
+        "dim": 32,
+        "n_clusters": 16,
+        "seed": seed,
+        "device": device,
+    }
     exact = TokenizerSteps(**sizes, dtype=torch.float64)
     truth = exact.theirs(exact.activations(3))()
     errors = {}

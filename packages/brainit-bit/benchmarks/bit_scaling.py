@@ -40,12 +40,12 @@ def measure(steps: Mapping[int, Step], what: str, rounds: int) -> dict[str, obje
 def main() -> None:
     """Run the benchmark."""
     chosen = options(__doc__, batch=8, voxels=40_000, dim=512, clusters=128, rounds=3)
-    passed = gate(checks(chosen.seed))
+    passed = gate(checks(chosen.seed, chosen.device))
 
     def problem(n_voxels: int) -> TokenizerSteps:
         draws = n_voxels * 3 // 8
         return TokenizerSteps(
-            n_voxels, draws, chosen.dim, chosen.clusters, chosen.seed, dtype=float32
+            n_voxels, draws, chosen.dim, chosen.clusters, chosen.seed, float32, chosen.device
         )
 
     by_voxels = {n_voxels: problem(n_voxels) for n_voxels in VOXELS}

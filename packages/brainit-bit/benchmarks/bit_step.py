@@ -3,7 +3,8 @@
 Correctness first, then all forms measured in turn, and one line of JSON last:
 ``hatch run bench bit-step``. The reference form computes the brain tokens on a graph whose nodes
 are all of one kind and every attention with explicit weights; the rest of its step is the same. A
-bipartite graph spares it what a graph layer computes for nothing. The low-level model draws the
+bipartite graph spares it what a graph layer computes for nothing. ``--compiled 1`` adds the model
+under torch.compile. The low-level model draws the
 paper's 1,232 query tokens a sample and trains on the multi-scale InfoNCE.
 """
 
@@ -45,6 +46,7 @@ from brainit_bit import (
 SEMANTIC, REFERENCE = "semantic, fp32", "semantic, fp32, reference form"
 BIPARTITE = "semantic, fp32, bipartite graph"
 SEMANTIC_BF16, REFERENCE_BF16 = "semantic, bf16 autocast", "semantic, bf16, reference form"
+COMPILED, COMPILED_BF16 = "semantic, fp32, compiled", "semantic, bf16, compiled"
 LOW_LEVEL, LOW_LEVEL_BF16 = "low-level, fp32", "low-level, bf16 autocast"
 LEVELS, DRAWN_TOKENS = (56**2, 55**2, 28**2, 14**2, 7**2), (512, 512, 128, 64, 16)
 
@@ -66,10 +68,11 @@ class Trainer:
         n_draws: Voxels drawn a sample.
         batch: Samples a step.
         seed: Of all numbers.
+        device: Where everything lies.
     """
 
     def __init__(
-        self, config: BITConfig, n_voxels: int, n_draws: int, batch: int, seed: int
+        self, config: BITConfig, n_voxels: int, n_draws: int, batch: int, seed: int, device: str
     ) -> None:
         self.generator = Generator().manual_seed(seed)
         shares = torch.rand(config.n_clusters, generator=self.generator) ** 2
@@ -81,6 +84,8 @@ class Trainer:
         self.activations = torch.randn(batch, n_voxels, generator=self.generator)
         tokens = sum(DRAWN_TOKENS) if self._contrasts else config.n_query_tokens
         self.target = torch.randn(batch, tokens, config.output_dim, generator=self.generator)
+        self.model = self.model.to(device)
+        self.activations, self.target = self.activations.to(device), self.target.to(device)
         self.eager = False
         self.bf16 = False
 
@@ -107,9 +112,15 @@ class Trainer:
         other.eager = True
         return other
 
+    def compiled(self, bf16: bool = False) -> Trainer:
+        """The same as one compiled graph, replayed as a whole on a GPU."""
+        other = self.copy(bf16)
+        other.model = torch.compile(other.model, fullgraph=True, mode="reduce-overhead")
+        return other
+
     def loss(self) -> Tensor:
         """Loss of drawn voxels and query tokens, the same every time."""
-        generator = Generator().manual_seed(self.seed)
+        generator = Generator(self.activations.device).manual_seed(self.seed)
         batch, n_voxels = self.activations.shape
         drawn = draw_voxels(n_voxels, self.n_draws, batch, generator).to(self.activations.dtype)
         queries = levels = None
@@ -118,7 +129,7 @@ class Trainer:
         attention = eager_attention if self.eager else functional.scaled_dot_product_attention
         with (
             patch.object(functional, "scaled_dot_product_attention", attention),
-            torch.autocast("cpu", torch.bfloat16, enabled=self.bf16),
+            torch.autocast(self.activations.device.type, torch.bfloat16, enabled=self.bf16),
         ):
             features = self.model(self.activations, "subj01", drawn, queries).features
         features = features.to(self.target.dtype)
@@ -145,10 +156,10 @@ class Trainer:
         return run
 
 
-def checks(seed: int) -> dict[str, tuple[float, float]]:
+def checks(seed: int, device: str) -> dict[str, tuple[float, float]]:
     """Loss and gradients of a small model in fp64 and fp32 against the reference form in fp64."""
     sizes = BITConfig(16, dim=32, n_heads=4, n_rounds=2, n_query_tokens=20, output_dim=24)
-    small = Trainer(sizes, n_voxels=600, n_draws=300, batch=3, seed=seed)
+    small = Trainer(sizes, n_voxels=600, n_draws=300, batch=3, seed=seed, device=device)
     # The initial scores are so small that every softmax weight is the same; these differ.
     small.model.voxels("subj01").embedding.data *= 100
     small.model.tokenizer.centres.data *= 100
@@ -197,17 +208,18 @@ def flops(trainer: Trainer) -> int:
     return total
 
 
-def product_rate(dtype: torch.dtype, size: int = 3072) -> float:
+def product_rate(dtype: torch.dtype, device: str) -> float:
     """Operations a second of one large matrix product."""
-    matrix = torch.randn(size, size).to(dtype)
+    size = 3072 if device == "cpu" else 8192
+    matrix = torch.randn(size, size, device=device).to(dtype)
     return 2 * size**3 / seconds(lambda: [matrix @ matrix])
 
 
 def main() -> None:
     """Run the benchmark."""
-    chosen = options(__doc__, batch=8, voxels=40_000, draws=15_000, rounds=2)
-    passed = gate(checks(chosen.seed))
-    sizes = chosen.voxels, chosen.draws, chosen.batch, chosen.seed
+    chosen = options(__doc__, batch=8, voxels=40_000, draws=15_000, rounds=2, compiled=0)
+    passed = gate(checks(chosen.seed, chosen.device))
+    sizes = chosen.voxels, chosen.draws, chosen.batch, chosen.seed, chosen.device
     semantic = Trainer(BITConfig.semantic(), *sizes)
     low_level = Trainer(BITConfig.low_level(), *sizes)
     counts = {SEMANTIC: flops(semantic), LOW_LEVEL: flops(low_level)}
@@ -221,10 +233,15 @@ def main() -> None:
         LOW_LEVEL: low_level.copy().step(),
         LOW_LEVEL_BF16: low_level.copy(bf16=True).step(),
     }
+    if chosen.compiled:
+        steps[COMPILED] = semantic.compiled().step()
+        steps[COMPILED_BF16] = semantic.compiled(bf16=True).step()
     for step in steps.values():
-        step()  # the optimiser's state comes with the first
+        for _ in range(3):  # the optimiser's state comes with the first, a graph with the second
+            step()
     times = in_turn(steps, chosen.rounds)
-    rates = {"fp32": product_rate(torch.float32), "bf16": product_rate(torch.bfloat16)}
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    rates = {name: product_rate(dtype, chosen.device) for name, dtype in dtypes.items()}
     print(f"\n{chosen.batch} samples, {chosen.draws} draws from {chosen.voxels} voxels; {NAME}")
     table(times, {})
     shares = {}

@@ -47,14 +47,14 @@ def main() -> None:
         __doc__, batch=8, large=64, voxels=40_000, draws=15_000, dim=512, clusters=128, rounds=3
     )
     sizes = chosen.voxels, chosen.draws, chosen.dim, chosen.clusters, chosen.seed
-    steps = TokenizerSteps(*sizes, dtype=torch.float32)
+    steps = TokenizerSteps(*sizes, dtype=torch.float32, device=chosen.device)
     small, large = steps.activations(chosen.batch), steps.activations(chosen.large)
     for _ in range(2):
         steps.ours(large)()
     # The whole process, Python and torch with it, before any graph is built.
     in_all = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
-    errors = checks(chosen.seed)
+    errors = checks(chosen.seed, chosen.device)
     # Both round, in sums over a cluster's voxels and twice over D.
     tolerance = 2 * rounding(max(steps.voxels.sizes) + 2 * chosen.dim, torch.float32)
     error = relative_error(steps.ours(small)(), steps.theirs(small)())

@@ -166,7 +166,7 @@ def test_outputs_equal_those_of_the_reference(
     monkeypatch.delitem(sys.modules, "reference_decoder")
     model = import_reference_checkpoint(path, LABELS).double()
     assert model.subjects == list(N_VOXELS)
-    decoder, first = decoder.double(), 0
+    decoder, first = decoder.cpu().double(), 0  # DataParallel takes it to a GPU where there is one
     for name, n_voxels in N_VOXELS.items():
         x = torch.randn(3, n_voxels, generator=torch.Generator().manual_seed(2)).double()
         expected = torch.stack([decoder(one, first) for one in x])

@@ -62,8 +62,9 @@ def test_opcheck_backward(with_target: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("spread", [1.0, 40.0])
-def test_gradients_of_wide_logits_hold_no_subnormal_numbers(spread: float) -> None:
+@pytest.mark.parametrize("spread", [1.0, 8.0, 12.0, 40.0])
+@pytest.mark.parametrize("known", [True, False], ids=["short rows", "rows of any length"])
+def test_gradients_of_wide_logits_hold_no_subnormal_numbers(spread: float, known: bool) -> None:
     """Subnormal shares made the products of a backward pass some twenty times slower.
 
     Against both softmaxes in fp64; logits up to 200 carry rounding of 200 eps into an exponential.
@@ -73,9 +74,10 @@ def test_gradients_of_wide_logits_hold_no_subnormal_numbers(spread: float) -> No
     wide = logits.double()
     lse = [wide.logsumexp(dim, keepdim=True) for dim in (1, 0)]
     truth = ((wide - lse[0]).exp() + (wide - lse[1]).exp()) / 60
-    weight = torch.full((60, 1), 1 / 60), torch.full((50,), 1 / 60)
-    space = torch.empty(60, 50)
-    shares = _tile_shares(logits, lse[0].float(), lse[1][0].float(), *weight, space)
+    of_row = lse[0].float(), torch.full((60, 1), 1 / 60)
+    of_column = lse[1][0].float(), torch.full((50,), 1 / 60)
+    reach = logits.abs().amax() if known else torch.tensor(torch.inf)
+    shares = _tile_shares(logits, reach, of_row, of_column, torch.empty(60, 50))
     torch.testing.assert_close(shares.double(), truth, rtol=200 * 2**-22, atol=1e-30)
     assert not ((shares != 0) & (shares.abs() < torch.finfo(torch.float32).tiny)).any()
 

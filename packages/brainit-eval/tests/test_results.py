@@ -68,6 +68,11 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(after.ranks[key], ranks)
 
 
+def test_all_files_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+    folder = result().write(tmp_path / "mine")
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
 def replace_tables(result: Result) -> dict[str, object]:
     return {k: v for k, v in vars(result).items() if k not in ("per_image", "ranks")}
 

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from brainit.checkpoint import load_checkpoint, save_checkpoint
-from brainit.precision import autocast
+from brainit.precision import autocast, device
 from brainit.profile import Training
 
 WARMUP_START = 1e-3
@@ -73,11 +73,12 @@ def train(
         TrainingStopped: A loss was not finite.
         NotImplementedError: Launched as several processes.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(cpu=device().type == "cpu")
     if accelerator.num_processes > 1:
         raise NotImplementedError(
             "brainit trains in one process for now; start it without a launcher"
         )
+    task.module.to(accelerator.device)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimiser = accelerator.prepare(_optimiser(config, parameters))
     schedule = Schedule(config)
@@ -121,9 +122,9 @@ def _run_epoch(
     label = f"{task.name} {epoch + 1}/{schedule.config.epochs}"
     size = schedule.config.accumulate
     steps = [batches[first : first + size] for first in range(0, len(batches), size)]
-    device = accelerator.device
+    where = accelerator.device
     # What it sets holds for all threads, so no thread may set it for itself.
-    with _attention(device), _workers(device, task.module, size) as pool:
+    with _attention(where), _workers(where, task.module, size) as pool:
         for step, part in enumerate(_progress(steps, label)):
             factor = schedule.factor(epoch + step / len(steps))
             for group in optimiser.param_groups:
@@ -139,7 +140,7 @@ def _run_epoch(
 
 
 def _workers(
-    device: torch.device, module: nn.Module, count: int
+    where: torch.device, module: nn.Module, count: int
 ) -> AbstractContextManager[Executor | None]:
     """Threads that share a step's batches, on a CPU and if no random draw is in the model.
 
@@ -148,7 +149,7 @@ def _workers(
     they come, so models with dropout take one batch after the other.
     """
     random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in module.modules())
-    if device.type != "cpu" or random or count == 1:
+    if where.type != "cpu" or random or count == 1:
         return nullcontext()
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -170,9 +171,9 @@ def _gradients(task: Task, batches: Sequence[Any], precision: str, pool: Executo
     return sum(loss for loss, _ in answers) / len(batches)
 
 
-def _attention(device: torch.device) -> AbstractContextManager[None]:
+def _attention(where: torch.device) -> AbstractContextManager[None]:
     """On CPUs torch's fused attention has a backward pass many times slower than plain products."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    return sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" else nullcontext()
 
 
 def _progress(batches: Sequence[Any], label: str) -> Iterator[Any]:

@@ -1,10 +1,15 @@
-"""Precisions by the names that profiles give them."""
+"""Where the app computes, and precisions by the names that profiles give them."""
 
 from __future__ import annotations
 
 import torch
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device() -> torch.device:
+    """The GPU, if torch has one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def autocast(precision: str) -> torch.autocast:
@@ -16,6 +21,5 @@ def autocast(precision: str) -> torch.autocast:
     Raises:
         KeyError: An unknown precision.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = PRECISIONS[precision]
-    return torch.autocast(device, dtype, enabled=dtype != torch.float32, cache_enabled=False)
+    return torch.autocast(device().type, dtype, enabled=dtype != torch.float32, cache_enabled=False)

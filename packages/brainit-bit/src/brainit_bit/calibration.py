@@ -106,8 +106,8 @@ class LevelCalibration:
         for x_BTD, y_BTD in pairs:
             x, y = x_BTD.reshape(-1, self.dim), y_BTD.reshape(-1, self.dim)
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-            gram, cross = (x.T @ x).double(), (x.T @ y).double()
-            part.append(Sums(gram, cross, y.double().square().sum()))
+            sums = (x.T @ x).double(), (x.T @ y).double(), y.double().square().sum()
+            part.append(Sums(*(one.cpu() for one in sums)))
         self._parts.append(part)
 
     def solve(self) -> LevelCalibration:
@@ -140,7 +140,10 @@ class LevelCalibration:
         if self.weight is None or self.bias is None:
             raise ValueError(UNFITTED)
         levels = predicted.split(self.level_sizes, 1)
-        mapped = [x @ w + b for x, w, b in zip(levels, self.weight, self.bias, strict=True)]
+        maps = zip(
+            levels, self.weight.to(predicted.device), self.bias.to(predicted.device), strict=True
+        )
+        mapped = [x @ w + b for x, w, b in maps]
         return torch.cat(mapped, 1)
 
     def level_weights(self) -> tuple[float, ...]:

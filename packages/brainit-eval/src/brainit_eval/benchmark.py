@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,10 +124,9 @@ class Benchmark:
         return tally.result(method, self.test_set, self.device.type, **sizes)
 
     def _pairs(self, images: Sets) -> _Pairs:
-        if not images or {len(samples) for samples in images.values()} in ({0}, set()):
-            raise ValueError("images: expected one subject and one sample or more, got none")
-        if len({len(samples) for samples in images.values()}) != 1:
-            raise ValueError("images: expected as many samples of every subject")
+        counts = {len(samples) for samples in images.values()}
+        if len(counts) != 1 or counts == {0}:
+            raise ValueError("images: expected subjects with as many samples each, at least one")
         pairs = {}
         for subject, samples in images.items():
             if isinstance(self.truth, Mapping) and subject not in self.truth:
@@ -137,21 +135,29 @@ class Benchmark:
             for sample, pictures in enumerate(samples):
                 match_ids(pictures, true)
                 pairs[subject, sample] = (pictures, true)
+        if len({(pictures.size, true.size) for pictures, true in pairs.values()}) != 1:
+            raise ValueError("images: expected one size in pixels for all subjects and samples")
         return pairs
 
     def _score_pixels(self, pairs: _Pairs, tally: Tally) -> None:
         """Pixel scores, and thumbnails that tell whether pictures and ids belong together."""
-        specs = {k: spec for k, spec in self.protocol.metrics.items() if spec.score in PIXEL_SCORES}
+        metrics = self.protocol.metrics
+        by_size: dict[Resize | None, list[str]] = {}
+        for name, spec in metrics.items():
+            if spec.score in PIXEL_SCORES:
+                by_size.setdefault(spec.resize, []).append(name)
         for (subject, sample), pair in pairs.items():
             self.say(f"pixels: {subject}, sample {sample}")
-            found: dict[str, list[Tensor]] = {name: [] for name in specs}
+            found: dict[str, list[Tensor]] = {}
             thumbnails: list[tuple[Tensor, Tensor]] = []
             for rows in self._batches(pair[0]):
                 a, b = (self._pictures(pictures, rows) for pictures in pair)
                 thumbnails.append((_thumbnails(a), _thumbnails(b)))
-                for name, spec in specs.items():
-                    resized = (_resized(x, spec.resize) for x in (a, b))
-                    found[name].append(pixel_scores(spec.score, *resized).cpu())
+                for resize, names in by_size.items():
+                    resized = _resized(a, resize), _resized(b, resize)
+                    for name in names:
+                        values = pixel_scores(metrics[name].score, *resized)
+                        found.setdefault(name, []).append(values.cpu())
             for name, parts in found.items():
                 tally.add(name, subject, sample, torch.cat(parts).numpy())
             pred, true = (torch.cat(parts) for parts in zip(*thumbnails, strict=True))
@@ -243,11 +249,14 @@ def _check_truth(pictures: Pictures, protocol: Protocol) -> None:
 
 def _looks(protocol: Protocol) -> list[_Look]:
     """Metrics by network and size: what shares both passes through the network once."""
-    groups: dict[Any, dict[str, MetricSpec]] = {}
+    groups: dict[tuple[str, str, Resize | None], dict[str, MetricSpec]] = {}
     for name, spec in protocol.metrics.items():
         if spec.network:
             groups.setdefault((spec.network, spec.weights, spec.resize), {})[name] = spec
-    return [_Look(*key, metrics) for key, metrics in groups.items()]
+    return [
+        _Look(network, weights, resize, metrics)
+        for (network, weights, resize), metrics in groups.items()
+    ]
 
 
 def _compare(

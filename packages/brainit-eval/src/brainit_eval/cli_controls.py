@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from brainit_eval.controls.panel import ControlPanel
-    from brainit_eval.images import Pictures
+    from brainit_eval.picture_set import Pictures
     from brainit_eval.readings import Reading
     from brainit_eval.stream import FeatureFunction
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from numbers import Integral
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TITLE = re.compile(r"[^\W_][\w .,:;+()/&'-]{0,99}")
@@ -55,7 +56,8 @@ def image_id(value: object, name: str = "image id") -> str:
     Raises:
         ValueError: If it is neither.
     """
-    text = check_label(value if isinstance(value, str) else str(value), name)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    text = check_label(str(value) if whole else value, name)
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 

@@ -31,6 +31,10 @@ def _identification(name: str, label: str, where: str) -> Metric:
     return Metric(f"two_way_{name}", label, note, chance=0.5, percent=True)
 
 
+def _distance(name: str, label: str, note: str) -> Metric:
+    return Metric(name, label, note, higher_is_better=False)
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -39,6 +43,13 @@ METRICS: dict[str, Metric] = {
         _identification("early", "Two-way, early", "an early convolutional layer"),
         _identification("late", "Two-way, late", "the last pooled layer"),
         _identification("clip", "Two-way, CLIP", "CLIP image embeddings"),
+        _identification("alexnet2", "AlexNet(2)", "AlexNet's second convolution"),
+        _identification("alexnet5", "AlexNet(5)", "AlexNet's fifth convolution"),
+        _identification("inception", "Inception", "InceptionV3's pooled features"),
+        _distance("effnet", "EffNet-B", "1 − correlation of EfficientNet-B1 features"),
+        _distance("swav", "SwAV", "1 − correlation of SwAV ResNet50 features"),
+        _distance("lpips", "LPIPS", "learned perceptual distance (Zhang et al. 2018)"),
+        _distance("dreamsim", "DreamSim", "learned perceptual distance (Fu et al. 2023)"),
     )
 }
 

@@ -70,7 +70,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def _opaque(image: Image.Image, path: Path) -> Image.Image:
-    if image.getextrema()[3][0] < 255:
+    if np.asarray(image)[..., 3].min() < 255:
         raise ValueError(f"{path}: expected an opaque picture, got transparent pixels")
     return image
 

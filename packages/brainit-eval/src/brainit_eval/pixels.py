@@ -33,8 +33,7 @@ def pixcorr(images: Tensor, truth: Tensor) -> Tensor:
         ValueError: If shapes differ, or pixels are NaN or outside [0, 1], or ``n`` is below 2.
     """
     images, truth = check_pairs(images, truth)
-    pairs = zip(images.split(_BATCH), truth.split(_BATCH), strict=True)
-    return torch.cat([correlate_rows(a.flatten(1), b.flatten(1)) for a, b in pairs])
+    return pixel_scores("pixcorr", images, truth)
 
 
 def ssim(images: Tensor, truth: Tensor) -> Tensor:
@@ -58,7 +57,7 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
         TypeError: If one is no floating-point tensor.
         ValueError: As `pixcorr`, or if a side is shorter than the window.
     """
-    return _ssim(images, truth, columns=False)
+    return _checked("ssim", images, truth)
 
 
 def ssim_columns(images: Tensor, truth: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ def ssim_columns(images: Tensor, truth: Tensor) -> Tensor:
         TypeError: As `ssim`.
         ValueError: As `ssim`.
     """
-    return _ssim(images, truth, columns=True)
+    return _checked("ssim_columns", images, truth)
 
 
 def pixel_scores(score: str, images: Tensor, truth: Tensor) -> Tensor:
@@ -94,19 +93,18 @@ def pixel_scores(score: str, images: Tensor, truth: Tensor) -> Tensor:
     Returns:
         ``[n]`` float64.
     """
+    pairs = zip(images.split(_BATCH), truth.split(_BATCH), strict=True)
     if score == "pixcorr":
-        return correlate_rows(images.flatten(1), truth.flatten(1))
-    x, y = _grey(images.double()), _grey(truth.double())
-    return _ssim_grey(x, y, columns=score == "ssim_columns")
+        return torch.cat([correlate_rows(a.flatten(1), b.flatten(1)) for a, b in pairs])
+    grey = ((_grey(a.double()), _grey(b.double())) for a, b in pairs)
+    return torch.cat([_ssim_grey(x, y, columns=score == "ssim_columns") for x, y in grey])
 
 
-def _ssim(images: Tensor, truth: Tensor, columns: bool) -> Tensor:
+def _checked(score: str, images: Tensor, truth: Tensor) -> Tensor:
     images, truth = check_pairs(images, truth)
     if min(images.shape[2:]) < 2 * _RADIUS + 1:
         raise ValueError(f"ssim: expected sides of 11 pixels or more, got {list(images.shape)}")
-    pairs = zip(images.split(_BATCH), truth.split(_BATCH), strict=True)
-    grey = ((_grey(a.double()), _grey(b.double())) for a, b in pairs)
-    return torch.cat([_ssim_grey(x, y, columns) for x, y in grey])
+    return pixel_scores(score, images, truth)
 
 
 def correlate_rows(a: Tensor, b: Tensor) -> Tensor:

@@ -116,6 +116,10 @@ class Fields:
         """Any value, unchecked."""
         return self._take(key)
 
+    def plain(self) -> dict[str, Any]:
+        """All that is left, unchecked."""
+        return {name: self._take(name) for name in self.names()}
+
     def names(self) -> list[str]:
         """Keys not taken yet.
 

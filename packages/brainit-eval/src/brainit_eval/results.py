@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,64 +22,25 @@ import numpy as np
 from brainit_eval.labels import check_label, check_title, image_id
 from brainit_eval.per_image import PerImage
 from brainit_eval.records import Fields, read_json
+from brainit_eval.result_parts import MetricScore, ProtocolRecord, TestSet, WeightsRecord
+
+__all__ = [
+    "DIRECTIONS",
+    "SCHEMA",
+    "MetricScore",
+    "PerImage",
+    "ProtocolRecord",
+    "Result",
+    "TestSet",
+    "WeightsRecord",
+    "check_target",
+    "ids_hash",
+    "rank_key",
+]
 
 SCHEMA = 1
 DIRECTIONS = ("reconstruction_fixed", "image_fixed")
 _FILES = ("result.json", "per_image.csv", "ranks.safetensors")
-_HEX = frozenset("0123456789abcdef")
-
-
-@dataclass(frozen=True)
-class MetricScore:
-    """One metric of a method.
-
-    Attributes:
-        value: Mean over subjects.
-        low: Lower end of the 95 % interval; NaN if there is none.
-        high: Upper end.
-        higher_is_better: Direction.
-        per_subject: Each subject's value.
-    """
-
-    value: float
-    low: float
-    high: float
-    higher_is_better: bool
-    per_subject: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Which images were scored.
-
-    Attributes:
-        name: Its name, such as ``nsd-shared-1000``.
-        n_images: Number of different images.
-        ids_sha256: `ids_hash` of the image ids.
-    """
-
-    __test__ = False  # no pytest class, whatever its name
-
-    name: str
-    n_images: int
-    ids_sha256: str
-
-
-@dataclass(frozen=True)
-class ProtocolRecord:
-    """The protocol as it was when the scores were made: name, hash and all settings."""
-
-    name: str
-    hash: str
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class WeightsRecord:
-    """A network's weights: what they are called and the SHA-256 of their file or tensors."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -221,7 +182,7 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def _check_hash(value: str, name: str) -> None:
-    if len(value) != 64 or not set(value) <= _HEX:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
         raise ValueError(f"{name}: expected 64 hexadecimal digits, got {ascii(value)[:80]}")
 
 
@@ -255,14 +216,6 @@ def _check_ranks(result: Result) -> None:
 
 
 def _write_json(path: Path, result: Result) -> None:
-    metrics = {
-        name: {
-            **asdict(score),
-            **{key: _number(getattr(score, key)) for key in ("value", "low", "high")},
-            "per_subject": {key: _number(value) for key, value in score.per_subject.items()},
-        }
-        for name, score in result.metrics.items()
-    }
     record = {
         "schema": SCHEMA,
         "method": result.method,
@@ -272,7 +225,7 @@ def _write_json(path: Path, result: Result) -> None:
         "samples": result.samples,
         "options": dict(result.options),
         "warnings": list(result.warnings),
-        "metrics": metrics,
+        "metrics": {name: score.as_record() for name, score in result.metrics.items()},
         "weights": {name: asdict(weights) for name, weights in result.weights.items()},
         "versions": dict(result.versions),
         "device": result.device,
@@ -281,14 +234,10 @@ def _write_json(path: Path, result: Result) -> None:
     path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _write_ranks(path: Path, ranks: Mapping[str, np.ndarray]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file({key: np.ascontiguousarray(values) for key, values in ranks.items()}, path)
+    path.write_bytes(save({key: np.ascontiguousarray(values) for key, values in ranks.items()}))
 
 
 def _read_ranks(path: Path) -> dict[str, np.ndarray]:
@@ -303,52 +252,20 @@ def _read_ranks(path: Path) -> dict[str, np.ndarray]:
 
 def _parse(record: Fields) -> dict[str, Any]:
     record.integer("schema", SCHEMA, SCHEMA)
-    protocol, test_set, metrics, weights, versions = (
-        record.table(key) for key in ("protocol", "test_set", "metrics", "weights", "versions")
-    )
+    metrics, weights, versions = (record.table(key) for key in ("metrics", "weights", "versions"))
     values = {
         "method": record.text("method"),
-        "protocol": ProtocolRecord(
-            protocol.text("name"), protocol.text("hash"), _plain(protocol.table("settings"))
-        ),
-        "test_set": TestSet(
-            test_set.text("name"),
-            test_set.integer("n_images", 2, 10**9),
-            test_set.text("ids_sha256"),
-        ),
+        "protocol": ProtocolRecord.parse(record.table("protocol")),
+        "test_set": TestSet.parse(record.table("test_set")),
         "subjects": record.texts("subjects"),
         "samples": record.integer("samples", 1, 10**6),
-        "options": _plain(record.table("options")),
+        "options": record.table("options").plain(),
         "warnings": record.texts("warnings"),
-        "metrics": {name: _metric(metrics.table(name)) for name in metrics.names()},
-        "weights": {name: _weights(weights.table(name)) for name in weights.names()},
+        "metrics": {name: MetricScore.parse(metrics.table(name)) for name in metrics.names()},
+        "weights": {name: WeightsRecord.parse(weights.table(name)) for name in weights.names()},
         "versions": {name: versions.text(name) for name in versions.names()},
         "device": record.text("device"),
         "dtype": record.text("dtype"),
     }
-    for table in (record, protocol, test_set):
-        table.close()
+    record.close()
     return values
-
-
-def _metric(table: Fields) -> MetricScore:
-    per_subject = table.table("per_subject")
-    score = MetricScore(
-        table.number("value"),
-        table.number("low"),
-        table.number("high"),
-        table.flag("higher_is_better"),
-        {name: per_subject.number(name) for name in per_subject.names()},
-    )
-    table.close()
-    return score
-
-
-def _weights(table: Fields) -> WeightsRecord:
-    record = WeightsRecord(table.text("name"), table.text("sha256"))
-    table.close()
-    return record
-
-
-def _plain(table: Fields) -> dict[str, Any]:
-    return {name: table.raw(name) for name in table.names()}

@@ -132,12 +132,12 @@ class Tally:
     def _table(self) -> PerImage:
         sets = [(subject, sample) for subject in self.ids for sample in range(self.samples)]
         rows = [(*key, image) for key in sets for image in self.ids[key[0]]]
-        columns = (np.array(column) for column in zip(*rows, strict=True))
+        subject, sample, ids = (np.array(column) for column in zip(*rows, strict=True))
         values = {
             name: np.concatenate([self._values[name, *key] for key in sets])
             for name in self.protocol.metrics
         }
-        return PerImage(*columns, values)
+        return PerImage(subject, sample, ids, values)
 
     def _warnings(self) -> tuple[str, ...]:
         random = [name for name, record in self.weights.items() if record.name == "random"]

@@ -12,7 +12,9 @@ from brainit_clusters.clusters import fit_clusters
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write clusters.safetensors."""
     encoder = encoder_stage.load(run)
-    embeddings = {name: encoder.voxel_embedding(name).detach().numpy() for name in encoder.subjects}
+    embeddings = {
+        name: encoder.voxel_embedding(name).detach().cpu().numpy() for name in encoder.subjects
+    }
     clusters = fit_clusters(embeddings, run.profile.clusters.count, seed=run.profile.seed)
     path = run.path / "clusters.safetensors"
     clusters.save(path)

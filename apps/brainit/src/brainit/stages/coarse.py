@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from brainit.precision import device
 from brainit.profile import Coarse
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set
@@ -60,9 +61,11 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     for name, start in tqdm(work, desc="coarse", leave=False):
         part = slice(start, start + settings.batch_size)
         with torch.inference_mode():
-            features = calibration(model(trials[name].activations[part], name).features)
+            features = calibration(
+                model(trials[name].activations[part].to(device()), name).features
+            )
         maps = [m.clone() for m in layout.unpack(features.clamp(min=0))]
         seeds = [run.profile.seed + int(image) for image in trials[name].image_id[part]]
-        images[name].append(invert(maps, vgg, config, seeds).images)
+        images[name].append(invert(maps, vgg, config, seeds).images.cpu())
     arrays = {name: {"coarse": as_uint8(torch.cat(parts))} for name, parts in images.items()}
     return {"coarse": write_arrays(run.path / "coarse.h5", arrays)}

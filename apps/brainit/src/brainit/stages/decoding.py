@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainit.precision import device
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
 from brainit.stages import encoder as encoder_stage
@@ -28,8 +29,8 @@ class Batch:
 
     Attributes:
         subject: Its name.
-        activations: z-scored betas, float32 [B, N_s].
-        images: Indices into `Samples.images`, int64 [B].
+        activations: z-scored betas, float32 [B, N_s], on the computing device.
+        images: Indices into `Samples.images`, int64 [B], on the host as the images are.
         seed: Seed of the voxels and query tokens drawn for this batch.
     """
 
@@ -126,7 +127,9 @@ class Samples:
         activations[~is_real] = predicted + self.noise[name] * noise
         real_image = self.image_of[name][np.where(is_real, samples, 0)]
         images = np.where(is_real, real_image, self.n_real - 1 - samples)
-        return Batch(name, torch.from_numpy(activations), torch.from_numpy(images), draw.seed)
+        return Batch(
+            name, torch.from_numpy(activations).to(device()), torch.from_numpy(images), draw.seed
+        )
 
 
 class DecodingTask:
@@ -155,7 +158,8 @@ class DecodingTask:
         generator = torch.Generator().manual_seed(batch.seed)
         n, n_voxels = batch.activations.shape
         n_drawn = min(self.settings.voxels_drawn, n_voxels)
-        return draw_voxels(n_voxels, n_drawn, n, generator), generator
+        drawn = draw_voxels(n_voxels, n_drawn, n, generator)
+        return drawn.to(batch.activations.device), generator
 
 
 def build(
@@ -188,7 +192,9 @@ def build(
 def _starts(run: RunFolder, settings: Decoder) -> dict[str, Tensor]:
     """Start from what the encoder knows of each voxel: a short training has no time to find it."""
     encoder = encoder_stage.load(run)
-    embeddings = {name: encoder.voxel_embedding(name).detach().numpy() for name in encoder.subjects}
+    embeddings = {
+        name: encoder.voxel_embedding(name).detach().cpu().numpy() for name in encoder.subjects
+    }
     starts = whitened(embeddings, settings.dim, settings.start_length)
     return {name: torch.from_numpy(values) for name, values in starts.items()}
 
@@ -208,4 +214,4 @@ def bit_config(settings: Decoder, n_clusters: int, n_tokens: int, width: int) ->
 
 def load(folder: Path) -> BrainInteractionTransformer:
     """A trained transformer, ready to predict."""
-    return BrainInteractionTransformer.from_pretrained(folder).eval()
+    return BrainInteractionTransformer.from_pretrained(folder).eval().to(device())

@@ -8,6 +8,7 @@ import torch
 
 from brainit import engine
 from brainit.models import resolve
+from brainit.precision import device
 from brainit.profile import Encoder
 from brainit.run_folder import RunFolder
 from brainit_clusters.data.dataset import BrainDataset
@@ -64,4 +65,5 @@ def encoder_config(settings: Encoder) -> EncoderConfig:
 def load(run: RunFolder) -> BrainEncoder:
     """The trained encoder of a run."""
     backbone = load_backbone(resolve(run.profile.models.backbone))
-    return BrainEncoder.from_pretrained(run.output("encoder", "encoder"), backbone=backbone).eval()
+    encoder = BrainEncoder.from_pretrained(run.output("encoder", "encoder"), backbone=backbone)
+    return encoder.eval().to(device())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from brainit.precision import autocast
+from brainit.precision import autocast, device
 from brainit.run_folder import RunFolder, replacing, write_text
 from brainit.stages import encoder as encoder_stage
 from brainit.stages.images_io import as_float, read_arrays, write_arrays
@@ -29,7 +29,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     truth = _of_kind(images, "seen")
     ids = {name: arrays["image_id"] for name, arrays in images.items()}
     features: list[FeatureFunction] = [
-        EfficientNetLite0.load(),
+        EfficientNetLite0.load().to(device()),
         named("clip", load_clip(run).embed),
     ]
     draws, seed = run.profile.evaluation.bootstrap, run.profile.seed

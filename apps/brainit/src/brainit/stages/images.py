@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from brainit.models import resolve
-from brainit.precision import PRECISIONS
+from brainit.precision import PRECISIONS, device
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import test_set
@@ -24,7 +24,7 @@ from brainit_diffusion.unclip import UnCLIP
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write reconstructions.h5: what was seen and every reconstruction of it."""
-    unclip = UnCLIP.load(resolve(run.profile.models.unclip))
+    unclip = UnCLIP.load(resolve(run.profile.models.unclip)).to(device())
     decoder = SemanticDecoder(run.output("semantic", "model"))
     clip = load_clip(run)
     coarse = read_arrays(run.output("coarse", "coarse"))

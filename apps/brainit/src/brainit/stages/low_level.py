@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from brainit import engine
 from brainit.models import resolve
-from brainit.precision import autocast
+from brainit.precision import autocast, device
 from brainit.profile import LowLevel, Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding
@@ -58,7 +58,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
 
 def load_target(profile: Profile) -> VGGFeatures:
     """The VGG whose feature maps, and thumbnail if any, the low-level branch decodes."""
-    return load_vgg(resolve(profile.models.vgg), profile.low_level.thumbnail)
+    return load_vgg(resolve(profile.models.vgg), profile.low_level.thumbnail).to(device())
 
 
 def layout_of(vgg: VGGFeatures) -> VGGTokens:
@@ -93,14 +93,13 @@ class LowLevelTask(decoding.DecodingTask):
         """Symmetric InfoNCE over the tokens that the batch draws, and the thumbnail's error."""
         batch = self.samples.load(draw)
         multiplicity, generator = self.draw_voxels(batch)
-        queries, levels = draw_queries(self.layout.level_sizes, self.queries, generator)
+        queries, levels = self._draw_queries(generator)
         predicted = self.module(batch.activations, batch.subject, multiplicity, queries).features
         return self._loss(predicted, batch, queries, levels)
 
     def validate(self) -> dict[str, float]:
         """Negative loss on held-out images, with one fixed draw of tokens."""
-        generator = torch.Generator().manual_seed(VALIDATION_SEED)
-        queries, levels = draw_queries(self.layout.level_sizes, self.queries, generator)
+        queries, levels = self._draw_queries(torch.Generator().manual_seed(VALIDATION_SEED))
         losses = []
         for batch in self.samples.held_out("val"):
             predicted = self.module(batch.activations, batch.subject, queries=queries).features
@@ -111,7 +110,7 @@ class LowLevelTask(decoding.DecodingTask):
     def calibrate(self) -> LevelCalibration:
         """Fit on held-out images what contrast leaves open: the scale of features."""
         fit = LevelCalibration(self.layout.level_sizes, self.layout.token_dim)
-        everything = torch.arange(self.layout.n_tokens)
+        everything = torch.arange(self.layout.n_tokens, device=device())
         for batch in self.samples.held_out("val"):
             predicted = self.module(batch.activations, batch.subject).features
             parts = zip(
@@ -120,6 +119,11 @@ class LowLevelTask(decoding.DecodingTask):
             for part in parts:
                 fit.update(*part)
         return fit.solve()
+
+    def _draw_queries(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Query tokens and their levels, on the computing device."""
+        drawn = draw_queries(self.layout.level_sizes, self.queries, generator)
+        return drawn[0].to(device()), drawn[1].to(device())
 
     def _loss(
         self, predicted: Tensor, batch: decoding.Batch, queries: Tensor, levels: Tensor
@@ -140,14 +144,15 @@ class LowLevelTask(decoding.DecodingTask):
     def _targets(self, images: Tensor, queries: Tensor) -> Tensor:
         """Features of some tokens of images, [B, Q, D]."""
         values = self.kept[images] if self.kept is not None else self._features(images)
-        return self.layout.take(values, queries).float()
+        return self.layout.take(values.to(device()), queries).float()
 
     def _whitening(self) -> LevelWhitening:
-        tokens = self._targets(self._some_images(), torch.arange(self.n_contrasted))
-        return LevelWhitening(tokens, self.layout.level_sizes[: len(self.vgg.widths)])
+        tokens = torch.arange(self.n_contrasted, device=device())
+        values = self._targets(self._some_images(), tokens)
+        return LevelWhitening(values, self.layout.level_sizes[: len(self.vgg.widths)])
 
     def _thumbnail_moments(self) -> tuple[Tensor, Tensor]:
-        tokens = torch.arange(self.n_contrasted, self.layout.n_tokens)
+        tokens = torch.arange(self.n_contrasted, self.layout.n_tokens, device=device())
         values = self._targets(self._some_images(), tokens)
         return values.mean(), values.std()
 
@@ -164,6 +169,6 @@ class LowLevelTask(decoding.DecodingTask):
 
     @torch.no_grad()
     def _features(self, images: Tensor) -> Tensor:
-        pictures = as_float(self.samples.images[images.numpy()])
+        pictures = as_float(self.samples.images[images.numpy()]).to(device())
         with autocast(self.settings.training.precision):
             return self.layout.flatten(self.vgg(pictures))

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from brainit import engine
 from brainit.models import resolve
+from brainit.precision import device
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder, replacing
 from brainit.stages import decoding
@@ -50,19 +51,19 @@ class SemanticDecoder:
 
     def __init__(self, folder: Path) -> None:
         self.model = decoding.load(folder)
-        self.tokens = load_file(folder / "tokens.safetensors")
+        self.tokens = load_file(folder / "tokens.safetensors", str(device()))
 
     @torch.inference_mode()
     def __call__(self, activations: Tensor, subject: str) -> Tensor:
         """Predict CLIP tokens [B, T, W] from z-scored betas [B, N_s] of a subject."""
-        features: Tensor = self.model(activations, subject).features
-        return self.tokens["mean"] + self.tokens["std"] * features
+        features: Tensor = self.model(activations.to(device()), subject).features
+        return (self.tokens["mean"] + self.tokens["std"] * features).cpu()
 
 
 def load_clip(run: RunFolder) -> ClipTokens:
     """The image model whose patch tokens are decoded."""
     models = run.profile.models
-    return ClipTokens.load(resolve(models.clip), models.clip_pretrained or None)
+    return ClipTokens.load(resolve(models.clip), models.clip_pretrained or None).to(device())
 
 
 class SemanticTask(decoding.DecodingTask):
@@ -79,7 +80,8 @@ class SemanticTask(decoding.DecodingTask):
     ) -> None:
         super().__init__(model, samples, settings)
         self.tokens = tokens
-        self.mean, self.std = token_moments(tokens, samples.trained_images())
+        moments = token_moments(tokens, samples.trained_images())
+        self.mean, self.std = (moment.to(device()) for moment in moments)
 
     def loss(self, draw: decoding.Draw) -> Tensor:
         """Mean squared error over tokens, from a random draw of voxels."""
@@ -99,7 +101,7 @@ class SemanticTask(decoding.DecodingTask):
         return {"score": 1 - error / variance}
 
     def _standardised(self, batch: decoding.Batch) -> Tensor:
-        return (self.tokens[batch.images].float() - self.mean) / self.std
+        return (self.tokens[batch.images].to(device()).float() - self.mean) / self.std
 
 
 def token_moments(tokens: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -173,8 +173,9 @@ def _difference_interval(
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
     """Ranks of mean 0 and variance 1; ties share their mean rank, and equal values have none."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return (ranks - ranks.mean()) / (ranks.std() or 1.0)
+    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    centred: np.ndarray = ranks - ranks.mean()
+    return centred / max(float(ranks.std()), 1e-12)
 
 
 def _weighted_correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from brainit_eval.networks.weights import WeightFile, WeightStore
-
-if TYPE_CHECKING:
-    from brainit_eval.networks.base import Network
 
 __all__ = ["NETWORKS", "NetworkInfo", "WeightFile", "WeightStore", "load_network"]
 
@@ -108,7 +105,7 @@ NETWORKS: dict[str, NetworkInfo] = {
 }
 
 
-def load_network(name: str, weights: str, store: WeightStore | None) -> Network | Any:
+def load_network(name: str, weights: str, store: WeightStore | None) -> Any:
     """Load a network in float32 on the host, ready to look.
 
     Args:
@@ -117,7 +114,7 @@ def load_network(name: str, weights: str, store: WeightStore | None) -> Network 
         store: Where weight files lie. None gives random weights: for tests of the machinery only.
 
     Returns:
-        A `Network`, or for perceptual distances a `PairNetwork`.
+        A `base.Network`, or for perceptual distances a `base.PairNetwork`.
 
     Raises:
         ImportError: If the library behind it is not installed; the line says which extra has it.

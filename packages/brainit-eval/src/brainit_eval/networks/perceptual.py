@@ -62,7 +62,7 @@ def _lpips(file: WeightFile, store: WeightStore | None) -> Perceptual:
     if store is None:
         return Perceptual(network, random_record(network), _to_signed)
     state, _ = store.load(file)
-    trunk = network.net  # slice2.3.weight is AlexNet's features.3.weight
+    trunk = network.get_submodule("net")  # slice2.3.weight is AlexNet's features.3.weight
     names = {key: "features." + key.split(".", 1)[1] for key in trunk.state_dict()}
     assign(trunk, {key: state[name] for key, name in names.items() if name in state}, file.name)
     return Perceptual(network, _by_library("lpips 0.1 alex", network), _to_signed)

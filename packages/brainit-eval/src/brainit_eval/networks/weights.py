@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from brainit_eval.results import WeightsRecord
@@ -150,7 +151,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, ImportError) as error:
+    except UnpicklingError:
+        raise ValueError(f"{path}: expected a file of tensors, got other objects") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError) as error:
         line = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise ValueError(f"{path}: expected a file of tensors: {line}") from None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):

@@ -8,7 +8,7 @@ logits ``predicted @ target.T``, predicted row i belonging to target row ``first
 
 All three are differentiable, once, by both inputs. The symmetric InfoNCE is a mean of vectors away
 from them, also where each process holds only some of the rows. No [m, M] tensor exists. Triton
-computes fp32 of width up to 512 on CUDA and HIP devices, plain torch everything else.
+serves fp32 on CUDA and HIP devices, plain torch everything else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from brainit_bit.ops.info_nce import cpu
 
 FORWARD = "brainit::info_nce"
 BACKWARD = "brainit::info_nce_backward"
-WIDEST = 512  # a Triton program holds the gradient of some rows in its registers
 
 torch.library.define(
     FORWARD,
@@ -44,7 +43,7 @@ torch.library.impl(BACKWARD, "default", cpu.info_nce_backward)
 
 
 def _backend(features: Tensor) -> ModuleType:
-    if not takes_kernels(features) or features.shape[1] > WIDEST:
+    if not takes_kernels(features):
         return cpu
     from brainit_bit.ops.info_nce import triton
 

@@ -1,8 +1,8 @@
-"""Log-sum-exps of a logit matrix on a GPU: Triton kernels, deterministic (no atomics).
+"""Log-sum-exps of a logit matrix on a GPU, by tiles: deterministic (no atomics).
 
-One kernel serves rows and columns: columns are the rows of the transposed matrix, so it runs twice
-with the roles of `own` and `other` exchanged, and no program waits for or adds to another's result.
-Legend of shapes: n_own and n_other rows of width D; BLOCK_M own rows, BLOCK_N other rows a tile.
+The vendor's library forms the products and Triton does all that lies between them, one pass over a
+tile for each thing: kernels that also multiplied took ten times as long on an H100. All tiles share
+the same memory. Legend of shapes: a tile has n_own rows and n_other columns, or the other way.
 """
 
 # Kernels are Triton's language, which has no Python types; the functions that start them are typed.
@@ -15,156 +15,95 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from brainit_bit.ops._gpu import dot_precision
+from brainit_bit.ops.info_nce import tiles
 
-BLOCK_M = 64
-BLOCK_N = 64
-BLOCK_D = 32
-GRADIENT_BLOCK_M = 32
-GRADIENT_BLOCK_N = 32
-# The fewest threads and stages for which no kernel spills registers on sm_80, sm_90 and gfx942.
-LAUNCH = {"num_warps": 8, "num_stages": 3}
-
-
-@triton.jit
-def _block(pointer, rows, columns, n_rows, dim):
-    """Load ``pointer[rows, columns]`` of an [n_rows, dim] matrix; 0 outside."""
-    places = rows.to(tl.int64)[:, None] * dim + columns[None, :]
-    mask = (rows < n_rows)[:, None] & (columns < dim)[None, :]
-    return tl.load(pointer + places, mask=mask, other=0.0)
-
-
-@triton.jit
-def _logits(
-    own,
-    other,
-    rows,
-    columns,
-    n_own,
-    n_other,
-    dim,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """A tile of ``own @ other.T``, [BLOCK_M, BLOCK_N]."""
-    logits = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    for start in range(0, dim, BLOCK_D):
-        width = start + tl.arange(0, BLOCK_D)
-        left = _block(own, rows, width, n_own, dim)
-        right = _block(other, columns, width, n_other, dim)
-        logits = tl.dot(left, tl.trans(right), logits, input_precision=PRECISION)
-    return logits
+ROWS, COLUMNS = 4096, 16384  # of a tile, 256 MiB: products at the library's full rate
+# What a program reads at once, its own rows first: along a line of memory, and across lines.
+ALONG = {"BLOCK_OWN": 4, "BLOCK_OTHER": 1024}
+ACROSS = {"BLOCK_OWN": 32, "BLOCK_OTHER": 128}
+SHARES = {"BLOCK_ROWS": 16, "BLOCK_COLUMNS": 256}
+LAUNCH = {"num_warps": 4}
 
 
 @triton.jit
 def log_sum_exp_kernel(
-    own,
-    other,
+    logits,
     log_sums,
     n_own,
     n_other,
-    dim,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    PRECISION: tl.constexpr,
+    own_stride,
+    other_stride,
+    BLOCK_OWN: tl.constexpr,
+    BLOCK_OTHER: tl.constexpr,
 ):
-    """Log-sum-exp of every row of ``own @ other.T`` with a running peak; program (tile of own)."""
-    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    peak = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
-    for start in range(0, n_other, BLOCK_N):
-        columns = start + tl.arange(0, BLOCK_N)
-        logits = _logits(
-            own, other, rows, columns, n_own, n_other, dim, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION
-        )
-        logits = tl.where((columns < n_other)[None, :], logits, float("-inf"))
-        higher = tl.maximum(peak, tl.max(logits, 1))
-        total = total * tl.exp(peak - higher) + tl.sum(tl.exp(logits - higher[:, None]), 1)
+    """Take a tile into the log-sum-exps of its rows, or of its columns; program (some of them)."""
+    own = tl.program_id(0) * BLOCK_OWN + tl.arange(0, BLOCK_OWN)
+    peak = tl.load(log_sums + own, mask=own < n_own, other=float("-inf"))
+    total = tl.where(peak == float("-inf"), 0.0, 1.0)
+    for start in range(0, n_other, BLOCK_OTHER):
+        other = start + tl.arange(0, BLOCK_OTHER)
+        places = own[:, None] * own_stride + other[None, :] * other_stride
+        mask = (own < n_own)[:, None] & (other < n_other)[None, :]
+        values = tl.load(logits + places, mask=mask, other=float("-inf"))
+        higher = tl.maximum(peak, tl.max(values, 1))
+        base = tl.where(higher == float("-inf"), 0.0, higher)  # past the end: not NaN
+        total = total * tl.exp(peak - base) + tl.sum(tl.exp(values - base[:, None]), 1)
         peak = higher
-    tl.store(log_sums + rows, peak + tl.log(total), mask=rows < n_own)
+    tl.store(log_sums + own, peak + tl.log(total), mask=own < n_own)
 
 
 @triton.jit
-def gradient_kernel(
-    own,
-    other,
-    own_log_sums,
-    other_log_sums,
-    own_grad,
-    other_grad,
-    grad,
-    n_own,
-    n_other,
-    dim,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PRECISION: tl.constexpr,
+def shares_kernel(
+    logits,
+    row_sums,
+    column_sums,
+    row_grads,
+    column_grads,
+    n_rows,
+    n_columns,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
 ):
-    """Gradient of own rows through both log-sum-exps, added to `grad`; program (tile of own).
+    """Turn a tile of logits into their gradients, in place; program (columns, rows).
 
-    Every tile of logits is formed again, turned into shares ``g_own exp(logit - own_log_sum)
-    + g_other exp(logit - other_log_sum)``, and multiplied by the other features.
+    They are ``g_row exp(logit - row's log-sum-exp) + g_column exp(logit - column's)``.
     """
-    rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    inside = rows < n_own
-    row_sums = tl.load(own_log_sums + rows, mask=inside, other=float("inf"))
-    row_grad = tl.load(own_grad + rows, mask=inside, other=0.0)
-    width = tl.arange(0, WIDTH)
-    total = _block(grad, rows, width, n_own, dim)
-    for start in range(0, n_other, BLOCK_N):
-        columns = start + tl.arange(0, BLOCK_N)
-        there = columns < n_other
-        logits = _logits(
-            own, other, rows, columns, n_own, n_other, dim, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION
-        )
-        column_sums = tl.load(other_log_sums + columns, mask=there, other=float("inf"))
-        column_grad = tl.load(other_grad + columns, mask=there, other=0.0)
-        shares = row_grad[:, None] * tl.exp(logits - row_sums[:, None])
-        shares = tl.where(there[None, :], shares, 0.0)
-        shares += column_grad[None, :] * tl.exp(logits - column_sums[None, :])
-        features = _block(other, columns, width, n_other, dim)
-        total = tl.dot(shares, features, total, input_precision=PRECISION)
-    places = rows.to(tl.int64)[:, None] * dim + width[None, :]
-    tl.store(grad + places, total, mask=inside[:, None] & (width < dim)[None, :])
+    columns = tl.program_id(0) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    rows = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    along, down = columns < n_columns, rows < n_rows
+    places = logits + rows[:, None] * n_columns + columns[None, :]
+    mask = down[:, None] & along[None, :]
+    values = tl.load(places, mask=mask, other=0.0)
+    row_sum = tl.load(row_sums + rows, mask=down, other=0.0)
+    row_grad = tl.load(row_grads + rows, mask=down, other=0.0)
+    column_sum = tl.load(column_sums + columns, mask=along, other=0.0)
+    column_grad = tl.load(column_grads + columns, mask=along, other=0.0)
+    shares = row_grad[:, None] * tl.exp(values - row_sum[:, None])
+    shares += column_grad[None, :] * tl.exp(values - column_sum[None, :])
+    tl.store(places, shares, mask=mask)
 
 
-def _log_sum_exps(own: Tensor, other: Tensor) -> Tensor:
-    log_sums = own.new_empty(len(own))
-    log_sum_exp_kernel[(triton.cdiv(len(own), BLOCK_M),)](
-        *(own, other, log_sums, len(own), len(other), own.shape[1]),
-        *(BLOCK_M, BLOCK_N, BLOCK_D, dot_precision()),
-        **LAUNCH,
+def _take_in(tile: Tensor, log_sums: Tensor, block: dict[str, int]) -> None:
+    """Take a tile into the log-sum-exps of its rows; of its columns, if it comes transposed."""
+    n_own, n_other = tile.shape
+    log_sum_exp_kernel[(triton.cdiv(n_own, block["BLOCK_OWN"]),)](
+        tile, log_sums, n_own, n_other, *tile.stride(), **block, **LAUNCH
     )
-    return log_sums
 
 
 def info_nce(predicted: Tensor, target: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
     """Positive logits and the log-sum-exps of all rows and columns; see `ops`."""
-    predicted, target = predicted.contiguous(), target.contiguous()
     positives = (predicted * target[first : first + len(predicted)]).sum(1)
-    with torch.cuda.device_of(predicted):
-        return positives, _log_sum_exps(predicted, target), _log_sum_exps(target, predicted)
-
-
-def _add_gradient(
-    grad: Tensor,
-    own: tuple[Tensor, Tensor, Tensor],
-    other: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    """Add to `grad` what flows into `own` features; both are (features, log-sums, gradients)."""
-    (features, log_sums, grads), (other_features, other_log_sums, other_grads) = own, other
-    n_own, dim = features.shape
-    gradient_kernel[(triton.cdiv(n_own, GRADIENT_BLOCK_M),)](
-        *(features, other_features, log_sums, other_log_sums, grads, other_grads, grad),
-        *(n_own, len(other_features), dim, GRADIENT_BLOCK_M, GRADIENT_BLOCK_N, BLOCK_D),
-        *(max(16, triton.next_power_of_2(dim)), dot_precision()),
-        **LAUNCH,
-    )
+    rows = predicted.new_full((len(predicted),), -torch.inf)
+    columns = predicted.new_full((len(target),), -torch.inf)
+    space = _space(predicted, target)
+    with torch.cuda.device_of(predicted), torch.autocast("cuda", enabled=False):
+        for part, row in tiles.blocks([predicted, rows], ROWS):
+            for other, column in tiles.blocks([target, columns], COLUMNS):
+                tile = tiles.logits(part, other, space)
+                _take_in(tile, row, ALONG)
+                _take_in(tile.T, column, ACROSS)
+    return positives, rows, columns
 
 
 def info_nce_backward(
@@ -178,16 +117,36 @@ def info_nce_backward(
     first: int,
     with_target: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `info_nce`; every tile of logits is formed once more for either input."""
-    predicted, target = predicted.contiguous(), target.contiguous()
-    along_rows = (predicted, rows, grad_rows.contiguous())
-    along_columns = (target, columns, grad_columns.contiguous())
-    positives = slice(first, first + len(predicted))
-    grad_predicted = target[positives] * grad_positives[:, None]
+    """Gradients of `info_nce`; every tile of logits is formed a second time."""
+    own = slice(first, first + len(predicted))
+    grad_predicted = target[own] * grad_positives[:, None]
     grad_target = target.new_zeros(target.shape if with_target else 0)
-    with torch.cuda.device_of(predicted):
-        _add_gradient(grad_predicted, along_rows, along_columns)
-        if with_target:
-            torch.mul(predicted, grad_positives[:, None], out=grad_target[positives])
-            _add_gradient(grad_target, along_columns, along_rows)
+    if with_target:
+        torch.mul(predicted, grad_positives[:, None], out=grad_target[own])
+    by_rows = [predicted, rows, grad_rows.contiguous(), grad_predicted]
+    by_columns = [target, columns, grad_columns.contiguous()]
+    by_columns += [grad_target if with_target else target]
+    space = _space(predicted, target)
+    with torch.cuda.device_of(predicted), torch.autocast("cuda", enabled=False):
+        for part, row, grad_row, grad_part in tiles.blocks(by_rows, ROWS):
+            for other, column, grad_column, grad_other in tiles.blocks(by_columns, COLUMNS):
+                tile = tiles.logits(part, other, space)
+                _shares_in_place(tile, row, column, grad_row, grad_column)
+                grad_part.addmm_(tile, other)
+                if with_target:
+                    grad_other.addmm_(tile.T, part)
     return grad_predicted, grad_target
+
+
+def _shares_in_place(tile: Tensor, *vectors: Tensor) -> None:
+    n_rows, n_columns = tile.shape
+    grid = (
+        triton.cdiv(n_columns, SHARES["BLOCK_COLUMNS"]),
+        triton.cdiv(n_rows, SHARES["BLOCK_ROWS"]),
+    )
+    shares_kernel[grid](tile, *vectors, n_rows, n_columns, **SHARES, **LAUNCH)
+
+
+def _space(predicted: Tensor, target: Tensor) -> Tensor:
+    """Memory for the largest tile."""
+    return predicted.new_empty(min(len(predicted), ROWS) * min(len(target), COLUMNS))
