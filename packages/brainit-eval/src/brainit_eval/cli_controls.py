@@ -151,7 +151,8 @@ def _features(name: str, weights: Path | None) -> FeatureFunction:
     def features(images: Tensor) -> dict[str, Tensor]:
         for resize in (protocol.front, spec.resize):
             images = images.float() if resize is None else resize(images.float())
-        return network(images, (spec.layer,))
+        found: dict[str, Tensor] = network(images, (spec.layer,))
+        return found
 
     return features
 
