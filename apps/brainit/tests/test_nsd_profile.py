@@ -9,13 +9,13 @@ from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from brainit.precision import PRECISIONS
 from brainit.profile import load_profile
-from brainit.stages.coarse import PRESETS
 from brainit.stages.decoding import bit_config
 from brainit.stages.encoder import encoder_config
 from brainit_bit import BrainInteractionTransformer
 from brainit_clusters.encoder.backbone import from_dinov2
 from brainit_clusters.encoder.model import BrainEncoder
 from brainit_diffusion.unet import unclip_unet_config
+from brainit_dip.config import PRESETS, InversionConfig
 from brainit_dip.vgg_tokens import VGGTokens
 
 PROFILE = load_profile("nsd")
@@ -69,5 +69,5 @@ def test_unclip_builds() -> None:
 def test_named_choices_exist() -> None:
     assert PROFILE.coarse.preset in PRESETS
     assert PROFILE.image.precision in PRECISIONS
-    reference = PRESETS["reference"]()
+    reference = InversionConfig.reference()
     assert (reference.steps, reference.lr, reference.image_size) == (1800, 1e-3, 224)

@@ -53,7 +53,7 @@ def test_overrides_take_toml_values_and_bare_words() -> None:
             "semantic.training.optimiser=sgd",
             "optimiser must be one of 'adamw', 'adam_amsgrad', got",
         ),
-        ("coarse.preset=fast", "coarse.preset must be one of 'reference', 'tiny', got 'fast'"),
+        ("coarse.preset=best", "coarse.preset must be one of 'reference', 'quality', 'fast', "),
         ("seed.x=1", "seed is not a table"),
         ("seed", "expected KEY=VALUE"),
     ],

@@ -9,7 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from brainit_dip import InversionConfig, SkipConfig, SkipNetwork, VGGFeatures, invert
+from brainit_dip import (
+    InversionConfig,
+    Progress,
+    SkipConfig,
+    SkipNetwork,
+    VGGFeatures,
+    VGGTokens,
+    invert,
+    recover,
+)
+from brainit_dip.objective import Objective
+from brainit_dip.pixel_images import total_variation
 
 SMALL = InversionConfig(
     image_size=32,
@@ -161,3 +172,141 @@ def test_bad_targets_are_refused(vgg: VGGFeatures, images: Tensor) -> None:
 def test_bad_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):
         replace(SMALL, **change)
+
+
+def test_tokens_and_maps_are_the_same_targets(vgg: VGGFeatures, images: Tensor) -> None:
+    maps = vgg(images)
+    tokens = VGGTokens(vgg.widths, vgg.image_size).pack(maps)
+    # Means of the repeats round; four steps of Adam let that grow.
+    a, b = invert(tokens, vgg, SMALL, 5), invert(maps, vgg, SMALL, [5, 6, 7])
+    torch.testing.assert_close(a.loss[0], b.loss[0], rtol=1e-5, atol=0)
+    with pytest.raises(ValueError, match="tokens: expected"):
+        invert(tokens[:, 1:], vgg, SMALL)
+    tokens[1, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="maps: level 1 holds NaN"):
+        invert(tokens, vgg, SMALL)
+
+
+def test_gradient_of_the_objective_is_the_finite_difference(
+    vgg: VGGFeatures, images: Tensor
+) -> None:
+    vgg = vgg.double()
+    targets = vgg(images.double())
+    generator = torch.Generator().manual_seed(0)
+    weights = [
+        torch.rand(3, *m.shape[2:], generator=generator, dtype=torch.float64) for m in targets
+    ]
+    objective = Objective(targets, (1.0, 2.0, 3.0, 4.0), weights)
+    # No two pixels are equal: at ties of a maximum pooling there is no derivative.
+    x = torch.rand(images.shape, generator=generator, dtype=torch.float64).requires_grad_()
+    direction = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    loss = objective(vgg(x)).sum() + total_variation(x).sum()
+    (gradient,) = torch.autograd.grad(loss, x)
+    # Central differences: error h^2 of a smooth function; few ReLUs switch within 1e-6.
+    step = 1e-6
+    with torch.no_grad():
+        ends = [
+            objective(vgg(y)).sum() + total_variation(y).sum()
+            for y in (x + step * direction, x - step * direction)
+        ]
+    found = (ends[0] - ends[1]) / (2 * step)
+    torch.testing.assert_close(found, (gradient * direction).sum(), rtol=1e-4, atol=1e-7)
+
+
+def test_token_weights_weigh_positions_within_their_level(vgg: VGGFeatures, images: Tensor) -> None:
+    maps, layout = vgg(images), VGGTokens(vgg.widths, vgg.image_size)
+    plain = invert(maps, vgg, SMALL)
+    same = invert(maps, vgg, SMALL, token_weights=torch.full((layout.n_tokens,), 7.0))
+    torch.testing.assert_close(plain.loss[0], same.loss[0], rtol=1e-5, atol=0)
+    # Only the last position of the last level counts in it: by hand from the first image.
+    last = torch.ones(3, layout.n_tokens)
+    last[:, -layout.level_sizes[-1] : -1] = 0
+    config = replace(SMALL, level_weights=(0.0, 0.0, 0.0, 1.0), jitter=0.0)
+    found = invert(maps, vgg, config, [5, 6, 7], token_weights=last)
+    generator = torch.Generator().manual_seed(5)
+    network = SkipNetwork(SMALL.network, [generator])
+    noise = torch.rand(1, 8, 32, 32, generator=generator) * SMALL.noise
+    error = (vgg(network(noise))[-1][0] - maps[-1][0])[:, -1, -1].square().mean()
+    torch.testing.assert_close(found.loss[0, 0], error, rtol=1e-5, atol=0)
+    last[1, -1] = 0
+    with pytest.raises(ValueError, match="all of level 4 are zero"):
+        invert(maps, vgg, config, token_weights=last)
+    with pytest.raises(ValueError, match=r"token_weights: expected \[\d+\] or \[3, \d+\]"):
+        invert(maps, vgg, config, token_weights=last[0, 1:])
+
+
+def test_an_image_that_stops_early_leaves_the_others_alone(
+    vgg: VGGFeatures, images: Tensor
+) -> None:
+    vgg = vgg.double()
+    maps = vgg(images.double())
+    config = replace(SMALL, steps=24, stop_window=4, stop_tolerance=0.06)
+    together = invert(maps, vgg, config, [0, 1, 2])
+    assert together.steps.min() < 24
+    assert len(set(together.steps.tolist())) > 1
+    for i in range(3):
+        alone = invert([m[i : i + 1] for m in maps], vgg, config, [i])
+        assert together.steps[i] == alone.steps[0]
+        taken = int(alone.steps[0])
+        # float64 rounding grown by 24 Adam steps; images of other seeds differ by 0.1.
+        torch.testing.assert_close(together.images[i], alone.images[0], rtol=0, atol=1e-5)
+        assert together.loss[taken:, i].isnan().all()
+        # The rule, by hand: the first multiple of 4 at which the window's mean fell too little.
+        means = alone.loss[:taken, 0].unflatten(0, (-1, 4)).mean(1)
+        small = means[1:] > 0.94 * means[:-1]
+        assert not small[:-1].any()
+        assert small[-1] or taken == 24
+
+
+def test_a_callback_sees_every_step(vgg: VGGFeatures, images: Tensor) -> None:
+    seen: list[Progress] = []
+    config = replace(SMALL, batch_size=2)
+    result = invert(vgg(images), vgg, config, callback=seen.append)
+    assert [(p.rows, p.step) for p in seen] == [
+        *[([0, 1], i) for i in range(1, 5)],
+        *[([2], i) for i in range(1, 5)],
+    ]
+    assert torch.equal(seen[3].images, result.images[:2])
+    assert torch.equal(torch.stack([p.loss for p in seen[:4]]), result.loss[:, :2])
+
+
+@pytest.mark.parametrize("network", [SMALL.network, None])
+def test_a_start_is_where_it_starts(
+    vgg: VGGFeatures, images: Tensor, network: SkipConfig | None
+) -> None:
+    config = replace(SMALL, network=network, steps=1)
+    result = invert(vgg(images), vgg, config, start=images)
+    assert (result.images - images.clamp(0.01, 0.99)).abs().max() < 1e-5
+    longer = invert(vgg(images), vgg, replace(config, steps=3), start=images)
+    assert (longer.images - images).abs().mean() > 1e-4
+    with pytest.raises(ValueError, match=r"start: expected \[3, 3, H, W\]"):
+        invert(vgg(images), vgg, config, start=images[:2])
+    with pytest.raises(ValueError, match=r"start: expected values in \[0, 1\]"):
+        invert(vgg(images), vgg, config, start=2 * images)
+
+
+def test_pixels_alone_reach_the_features_and_total_variation_smooths(
+    vgg: VGGFeatures, images: Tensor
+) -> None:
+    config = replace(InversionConfig.pixels(), precision="float32", steps=40, batch_size=3)
+    rough = invert(vgg(images), vgg, replace(config, total_variation=0.0))
+    smooth = invert(vgg(images), vgg, replace(config, total_variation=3.0))
+    assert (rough.loss[-1] < 0.6 * rough.loss[0]).all()
+    assert (total_variation(smooth.images) < 0.5 * total_variation(rough.images)).all()
+
+
+def test_recovery_inverts_true_features(vgg: VGGFeatures, images: Tensor) -> None:
+    assert torch.equal(
+        recover(images, vgg, SMALL, 3).images, invert(vgg(images), vgg, SMALL, 3).images
+    )
+
+
+def test_presets_have_names() -> None:
+    assert InversionConfig.named("fast", steps=7).steps == 7
+    assert InversionConfig.fast().image_size is None
+    assert InversionConfig.quality().image_size == 224
+    assert InversionConfig.quality().network == InversionConfig.reference().network
+    with pytest.raises(ValueError, match="preset: expected one of reference"):
+        InversionConfig.named("best")
+    with pytest.raises(ValueError, match="stepz"):
+        InversionConfig.named("fast", stepz=7)

@@ -126,6 +126,38 @@ def test_folder_round_trip(tmp_path: Path, trainable_vgg: VGGFeatures, images: T
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("depth", ["A", "D"])
+def test_official_weights_from_a_file(tmp_path: Path, suffix: str, depth: str) -> None:
+    torch.manual_seed(0)
+    narrow = [width if width == "M" else width // 16 for width in cfgs[depth]]
+    features = make_layers(narrow, batch_norm=True).eval()
+    tensors = {f"features.{k}": v for k, v in features.state_dict().items()}
+    tensors["classifier.0.weight"] = torch.zeros(3, 4)
+    path = tmp_path / f"vgg{suffix}"
+    torch.save(tensors, path) if suffix == ".pth" else save_file(tensors, path)
+    vgg = load_vgg(path, image_size=48)
+    assert vgg.map_shapes() == [(4, 48, 48), (8, 24, 24), (16, 12, 12), (32, 6, 6), (32, 3, 3)]
+    images = torch.rand(1, 3, 48, 48)
+    last = features[:-1]((images - vgg.mean) / vgg.std)
+    # Folding rounds each of 13 layers once more, as above.
+    torch.testing.assert_close(vgg(images)[-1], last, rtol=0, atol=1e-5 * float(last.max()))
+
+
+def test_wrong_files_of_weights_are_named(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other.pth: expected torchvision's tensors"):
+        load_vgg(tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("no tensors")
+    with pytest.raises(ValueError, match=r"text.pth: not a file of torch tensors"):
+        load_vgg(tmp_path / "text.pth")
+    plain = make_layers([4, "M", 4, "M"], batch_norm=False)
+    torch.save({f"features.{k}": v for k, v in plain.state_dict().items()}, tmp_path / "no_bn.pth")
+    with pytest.raises(ValueError, match=r"no_bn.pth: not this VGG"):
+        load_vgg(tmp_path / "no_bn.pth")
+
+
 def test_wrong_folders_are_named(tmp_path: Path, trainable_vgg: VGGFeatures) -> None:
     with pytest.raises(FileNotFoundError, match=r"config.json: no such file"):
         load_vgg(tmp_path)

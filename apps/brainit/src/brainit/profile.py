@@ -143,7 +143,7 @@ class Coarse:
     whose few tokens hold most of what is known of colours.
     """
 
-    preset: Literal["reference", "tiny"]
+    preset: Literal["reference", "quality", "fast", "tiny"]
     weigh_levels: bool
     thumbnail_weight: float
     steps: int

@@ -2,98 +2,67 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from math import cos, pi
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from brainit_dip.skip_network import SkipConfig, SkipNetwork
+from brainit_dip.config import InversionConfig
+from brainit_dip.descent import Descent
+from brainit_dip.objective import Objective
 from brainit_dip.vgg import VGGFeatures
-
-
-@dataclass(frozen=True)
-class InversionConfig:
-    """How images are found; the defaults are those of Brain-IT (arXiv 2510.25976).
-
-    Attributes:
-        image_size: Side in pixels of the noise and of the image; a multiple of 2^scales.
-        network: Size of the skip network.
-        steps: Optimiser steps.
-        lr: Learning rate of Adam.
-        schedule: "constant", or "cosine" from `lr` to zero.
-        noise: The fixed input is uniform in [0, noise].
-        jitter: Standard deviation of the normal noise added to the input anew at each step.
-        average_decay: The answer is the running average of the outputs with this decay per step,
-            bias-corrected: the weights of the outputs sum to one after any number of steps.
-        level_weights: Weights of the levels' losses, normalised to sum to one; None is the mean.
-        precision: "bfloat16" runs network and VGG under autocast.
-        batch_size: Images optimised side by side; changes time and memory, not the images.
-    """
-
-    image_size: int = 224
-    network: SkipConfig = field(default_factory=SkipConfig)
-    steps: int = 1800
-    lr: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    noise: float = 0.1
-    jitter: float = 1 / 30
-    average_decay: float = 0.99
-    level_weights: tuple[float, ...] | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    batch_size: int = 1
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for settings out of range."""
-        if min(self.steps, self.batch_size, self.image_size) < 1 or self.lr <= 0:
-            raise ValueError("image_size, steps, lr and batch_size: expected values above zero")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay: expected [0, 1), got {self.average_decay}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule: expected constant or cosine, got {self.schedule!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision: expected float32 or bfloat16, got {self.precision!r}")
-
-    @classmethod
-    def reference(cls) -> InversionConfig:
-        """The published settings; about half an hour an image on two CPU cores."""
-        return cls()
-
-    @classmethod
-    def tiny(cls) -> InversionConfig:
-        """For a quarter-width VGG at 64 px: a coarse image of 32 px in 100 short steps.
-
-        Chosen on rendered scenes with true and with corrupted features. Jitter is a third of the
-        published one: in so few steps the full jitter hides the fixed input.
-        """
-        return cls(
-            image_size=32,
-            network=SkipConfig(16, (32, 32, 32), (32, 32, 32), (4, 4, 4)),
-            steps=100,
-            lr=1e-2,
-            schedule="cosine",
-            jitter=0.01,
-            average_decay=0.9,
-            batch_size=8,
-        )
+from brainit_dip.vgg_tokens import VGGTokens
 
 
 class InversionResult(NamedTuple):
-    """Images [B, 3, S, S] in [0, 1], float32, and the loss of every step and image, [steps, B]."""
+    """What an inversion found.
+
+    Attributes:
+        images: [B, 3, S, S] in [0, 1], float32.
+        loss: Loss of every step and image, [steps, B]; NaN from where an image stopped early.
+    """
 
     images: Tensor
     loss: Tensor
 
+    @property
+    def steps(self) -> Tensor:
+        """Steps that each image took, int64 [B]."""
+        return (~self.loss.isnan()).sum(0)
+
+
+class Progress(NamedTuple):
+    """A batch on its way, as a callback sees it after each step.
+
+    Attributes:
+        rows: Which of the call's images are still in the batch.
+        step: Steps taken, from 1.
+        images: Their answers if they stopped here, [n, 3, S, S] in [0, 1].
+        loss: Their losses at this step, [n].
+    """
+
+    rows: list[int]
+    step: int
+    images: Tensor
+    loss: Tensor
+
+
+Callback = Callable[[Progress], None]
+
 
 def invert(
-    maps: Sequence[Tensor],
+    targets: Tensor | Sequence[Tensor],
     vgg: VGGFeatures,
-    config: InversionConfig,
-    seeds: Sequence[int],
+    config: InversionConfig | None = None,
+    seeds: Sequence[int] | int = 0,
     progress: bool = False,
+    *,
+    token_weights: Tensor | None = None,
+    start: Tensor | None = None,
+    callback: Callback | None = None,
 ) -> InversionResult:
     """Find the images whose VGG features are nearest to given ones.
 
@@ -102,83 +71,146 @@ def invert(
     mean over the levels of the mean squared error to the target maps.
 
     Args:
-        maps: Target maps, one [B, C, h, w] per level, in the layout of `vgg`.
+        targets: Tokens [B, n_tokens, token_dim] as `VGGTokens` packs them, or target maps, one
+            [B, C, h, w] per level, in the layout of `vgg`.
         vgg: A frozen network (`load_vgg`); its device and dtype are those of the computation.
-        config: Settings.
-        seeds: One seed per image.
+        config: Settings; None is `InversionConfig.fast()`.
+        seeds: One seed per image; of a single number s, image i has s + i.
         progress: Show a progress bar.
+        token_weights: How much each token counts within its level, [n_tokens] or [B, n_tokens];
+            see `TokenReliability`.
+        start: Images [B, 3, H, W] in [0, 1] to start from, such as an `Inverter`'s.
+        callback: Called after each step of each batch.
 
     Returns:
         Images and losses, on the device of `vgg`.
 
     Raises:
-        ValueError: If maps have a wrong shape or are not finite, or seeds or weights do not fit.
+        ValueError: If targets, weights or start have a wrong shape or are not finite, or seeds or
+            weights do not fit.
     """
+    config = config or InversionConfig.fast()
+    layout = VGGTokens(vgg.widths, vgg.image_size, vgg.thumbnail)
+    maps = layout.unpack(targets) if isinstance(targets, Tensor) else list(targets)
+    if isinstance(seeds, int):
+        seeds = range(seeds, seeds + len(maps[0]) if maps else seeds)
     _check(maps, vgg, config, seeds)
+    positions = _position_weights(token_weights, layout, len(seeds))
+    start = _resized(start, config.image_size or vgg.image_size, len(seeds))
+    readout = _readout(vgg, config)
     results = []
     with tqdm(total=len(seeds) * config.steps, disable=not progress, unit="step") as bar:
         for first in range(0, len(seeds), config.batch_size):
-            chunk = slice(first, first + config.batch_size)
-            targets = [x[chunk].to(vgg.mean) for x in maps]
-            results.append(_invert_chunk(targets, vgg, config, seeds[chunk], bar))
+            rows = range(len(seeds))[first : first + config.batch_size]
+            chunk = slice(rows.start, rows.stop)
+            objective = Objective(
+                [x[chunk].to(vgg.mean) for x in maps],
+                config.level_weights,
+                [w[chunk] for w in positions],
+            )
+            begun = None if start is None else start[chunk]
+            descent = Descent(objective, readout, config, seeds[chunk], begun)
+            results.append(_run(descent, rows, callback, bar))
     images, losses = zip(*results, strict=True)
     return InversionResult(torch.cat(images), torch.cat(losses, dim=1))
 
 
-def _invert_chunk(
-    targets: list[Tensor],
+def recover(
+    images: Tensor,
     vgg: VGGFeatures,
-    config: InversionConfig,
-    seeds: Sequence[int],
-    bar: tqdm[None],
+    config: InversionConfig | None = None,
+    seeds: Sequence[int] | int = 0,
+    progress: bool = False,
+) -> InversionResult:
+    """Invert the true features of images: what inversion alone loses, whatever a decoder adds.
+
+    Args:
+        images: [B, 3, H, W] in [0, 1].
+        vgg: As for `invert`, as are the others.
+        config: Settings; None is `InversionConfig.fast()`.
+        seeds: One seed per image, or the first of them.
+        progress: Show a progress bar.
+    """
+    with torch.no_grad():
+        maps = vgg(images.to(vgg.mean))
+    return invert(maps, vgg, config, seeds, progress)
+
+
+def _run(
+    descent: Descent, rows: Sequence[int], callback: Callback | None, bar: tqdm[None]
 ) -> tuple[Tensor, Tensor]:
     """Images [n, 3, S, S] and losses [steps, n] of one batch."""
-    device = vgg.mean.device
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    network = SkipNetwork(config.network, generators).to(vgg.mean)
-    shape = (config.network.input_channels, config.image_size, config.image_size)
-    fixed = _draw(torch.rand, shape, generators).to(vgg.mean) * config.noise
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
-    weights = _level_weights(config, len(targets)).to(vgg.mean)
-    average, losses, decay = torch.zeros(()), [], config.average_decay
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
-    for step in range(config.steps):
-        noise = fixed + _draw(torch.randn, shape, generators).to(vgg.mean) * config.jitter
-        for group in optimiser.param_groups:
-            group["lr"] = config.lr * _factor(config, step)
-        optimiser.zero_grad()
-        with autocast:
-            images = network(noise)
-            errors = [_mse(x, y) for x, y in zip(vgg(images), targets, strict=True)]
-        loss = weights @ torch.stack(errors)
-        loss.sum().backward()
-        optimiser.step()
-        losses.append(loss.detach())
-        average = decay * average + (1 - decay) * images.detach()
-        bar.update(len(seeds))
-    return average / (1 - decay**config.steps), torch.stack(losses)
+    config, active = descent.config, torch.arange(len(rows))
+    images = torch.zeros_like(descent.average)
+    losses = images.new_full((config.steps, len(rows)), torch.nan)
+    for step in range(1, config.steps + 1):
+        descent.step()
+        losses[step - 1, active] = descent.losses
+        bar.update(len(active))
+        if callback:
+            numbers = [rows[i] for i in active.tolist()]
+            callback(Progress(numbers, step, descent.images, descent.losses.clone()))
+        if config.stop_window and step % config.stop_window == 0:
+            going = ~_level(losses[:step, active], config.stop_window, config.stop_tolerance)
+            if not going.all():
+                images[active[~going]] = descent.images[~going]
+                active = active[going]
+                if not len(active):
+                    return images, losses
+                descent.keep(going)
+    images[active] = descent.images
+    return images, losses
 
 
-def _mse(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error of each image, [n], in the targets' precision."""
-    return (x.to(y.dtype) - y).square().flatten(1).mean(1)
+def _level(losses: Tensor, window: int, tolerance: float) -> Tensor:
+    """Whether each column's last window is hardly below the one before, bool [n] on the CPU."""
+    if len(losses) < 2 * window:
+        return torch.zeros(losses.shape[1], dtype=torch.bool)
+    before, last = losses[-2 * window :].unflatten(0, (2, window)).mean(1)
+    hardly: Tensor = last > (1 - tolerance) * before
+    return hardly.cpu()
 
 
-def _draw(
-    sample: Callable[..., Tensor], shape: tuple[int, ...], generators: Sequence[torch.Generator]
-) -> Tensor:
-    """Random values [n, *shape], row i from generator i, always drawn on the CPU in float32."""
-    return torch.stack([sample(shape, generator=g) for g in generators])
+def _readout(vgg: VGGFeatures, config: InversionConfig) -> VGGFeatures:
+    """The VGG as autocast would cast it at every step, cast once; laid out as configured."""
+    readout = copy.deepcopy(vgg)
+    for layer in readout.features:
+        if isinstance(layer, nn.Conv2d):
+            if config.precision == "bfloat16":
+                layer.to(torch.bfloat16)
+            if config.channels_last:
+                layer.to(memory_format=torch.channels_last)
+    return readout
 
 
-def _factor(config: InversionConfig, step: int) -> float:
-    """Learning rate of a step, relative to `config.lr`."""
-    return 1.0 if config.schedule == "constant" else (1 + cos(pi * step / config.steps)) / 2
+def _position_weights(weights: Tensor | None, layout: VGGTokens, n: int) -> list[Tensor]:
+    """Weights of the positions of each level's map, [n, h, w]; none without weights."""
+    if weights is None:
+        return []
+    if weights.shape not in ((layout.n_tokens,), (n, layout.n_tokens)):
+        expected = f"[{layout.n_tokens}] or [{n}, {layout.n_tokens}]"
+        raise ValueError(f"token_weights: expected {expected}, got {list(weights.shape)}")
+    if not (weights.isfinite().all() and (weights >= 0).all()):
+        raise ValueError("token_weights: expected finite values of zero or more")
+    each = weights.float().expand(n, -1)
+    maps = [m[:, 0] for m in layout.unpack(each[..., None].expand(-1, -1, layout.token_dim))]
+    for level, x in enumerate(maps, start=1):
+        if (x.sum((1, 2)) <= 0).any():
+            raise ValueError(f"token_weights: all of level {level} are zero; lower its weight")
+    return maps
 
 
-def _level_weights(config: InversionConfig, n_levels: int) -> Tensor:
-    weights = torch.tensor(config.level_weights or (1.0,) * n_levels)
-    return weights / weights.sum()
+def _resized(start: Tensor | None, side: int, n: int) -> Tensor | None:
+    if start is None:
+        return None
+    if start.ndim != 4 or start.shape[:2] != (n, 3):
+        raise ValueError(f"start: expected [{n}, 3, H, W], got {list(start.shape)}")
+    if not (start.isfinite().all() and start.min() >= 0 and start.max() <= 1):
+        raise ValueError("start: expected values in [0, 1]")
+    if start.shape[2:] == (side, side):
+        return start
+    small = nn.functional.interpolate(start, (side, side), mode="bicubic", antialias=True)
+    return small.clamp(0, 1)
 
 
 def _check(

@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+START_MARGIN = 0.01
+"""Black and white stay this far from the ends of the sigmoid, where gradients vanish."""
+
 
 @dataclass(frozen=True)
 class SkipConfig:
@@ -48,12 +51,24 @@ class SkipNetwork(nn.Module):
     convolution is grouped, so one call trains N networks.
     """
 
+    start: Tensor | None
+
     def __init__(self, config: SkipConfig, generators: Sequence[torch.Generator]) -> None:
         """Draw the initial weights of network i from `generators[i]`, a CPU generator."""
         super().__init__()
         self.config = config
         self.body = _Scale(config, 0, generators)
         self.output = StackedConv2d(config.up[0], 3, 1, generators=generators)
+        self.register_buffer("start", None)
+
+    def start_from(self, images: Tensor) -> None:
+        """Let the networks give these images [N, 3, S, S] in [0, 1] until they have learnt.
+
+        Their logits are added to the output, whose own weights start at zero.
+        """
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        self.start = torch.logit(images, eps=START_MARGIN)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Images [N, 3, S, S] in (0, 1) of noise images [N, input_channels, S, S].
@@ -65,8 +80,8 @@ class SkipNetwork(nn.Module):
         if any(side % step or side < 2 * step for side in noise.shape[2:]):
             sides = list(noise.shape[2:])
             raise ValueError(f"image size {sides}: expected multiples of {step} from {2 * step} up")
-        images: Tensor = self.output(self.body(noise))
-        return torch.sigmoid(images.to(noise.dtype))
+        logits: Tensor = self.output(self.body(noise)).to(noise.dtype)
+        return torch.sigmoid(logits if self.start is None else logits + self.start)
 
 
 class StackedConv2d(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torchvision.models import get_model
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+OFFICIAL = ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")
+LAYERS_PER_CONVOLUTION = 3  # itself, batch normalisation, ReLU
 
 
 class VGGFeatures(nn.Module):
@@ -114,45 +117,76 @@ class VGGFeatures(nn.Module):
         return self.requires_grad_(False)
 
 
-def load_vgg(source: str | Path, thumbnail: int = 0) -> VGGFeatures:
+def load_vgg(
+    source: str | Path, thumbnail: int = 0, *, image_size: int | None = None
+) -> VGGFeatures:
     """Load a VGG as a frozen float32 readout.
 
     Args:
-        source: A torchvision name such as "vgg16_bn" (official ImageNet weights, 112 px as in
-            Brain-IT), or a folder with `config.json` ("channels", "image_size", "mean", "std") and
-            `model.safetensors` (torchvision names; tensors outside `features.` are not read).
+        source: A torchvision name such as "vgg16_bn" (official ImageNet weights, fetched once by
+            torchvision); a file of such weights, `.pth` or `.safetensors`; or a folder with
+            `config.json` ("channels", "image_size", "mean", "std") and `model.safetensors`
+            (torchvision names; tensors outside `features.` are not read).
         thumbnail: Side of the thumbnail that is the last map, 0 for none.
+        image_size: Side of the images that the network sees; None is the folder's own, and 112
+            for official weights, as in Brain-IT.
 
     Returns:
         The network in evaluation mode, batch normalisation folded in.
 
     Raises:
-        FileNotFoundError: If the folder lacks one of its files.
+        FileNotFoundError: If there is no such name or file, or the folder lacks one of its files.
         ValueError: If the name or the configuration is not that of a VGG with batch normalisation.
     """
-    name = str(source)
-    if name in ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"):
-        features = get_model(name, weights="DEFAULT").features
-        model = VGGFeatures(_channels(features), image_size=112, thumbnail=thumbnail)
-        model.features.load_state_dict(features.state_dict())
-        return model.freeze()
-    folder = Path(source)
-    for file in (folder / "config.json", folder / "model.safetensors"):
+    if str(source) in OFFICIAL:
+        state = get_model(str(source), weights="DEFAULT").features.state_dict()
+        tensors = {f"features.{name}": value for name, value in state.items()}
+        return _official(tensors, str(source), thumbnail, image_size)
+    path = Path(source)
+    if path.is_file():
+        read = load_file if path.suffix == ".safetensors" else _load_pickled_tensors
+        return _official(read(path), str(path), thumbnail, image_size)
+    for file in (path / "config.json", path / "model.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; expected a VGG folder or 'vgg16_bn'")
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((path / "config.json").read_text())
     try:
         settings = {key: config[key] for key in ("channels", "image_size", "mean", "std")}
     except KeyError as error:
-        raise ValueError(f"{folder / 'config.json'}: the key {error} is missing") from error
+        raise ValueError(f"{path / 'config.json'}: the key {error} is missing") from error
+    if image_size is not None:
+        settings["image_size"] = image_size
     model = VGGFeatures(**settings, thumbnail=thumbnail)
-    tensors = load_file(folder / "model.safetensors")
+    return _filled(model, load_file(path / "model.safetensors"), path / "model.safetensors")
+
+
+def _official(
+    tensors: dict[str, Tensor], source: str, thumbnail: int, image_size: int | None
+) -> VGGFeatures:
+    """A VGG of the depth and widths that tensors in torchvision's layout tell."""
+    channels = _channels(tensors)
+    if not channels:
+        raise ValueError(f"{source}: expected torchvision's tensors of a VGG with batch norm")
+    return _filled(VGGFeatures(channels, image_size or 112, thumbnail=thumbnail), tensors, source)
+
+
+def _filled(model: VGGFeatures, tensors: dict[str, Tensor], source: str | Path) -> VGGFeatures:
+    """The model with its tensors from a file, frozen."""
     try:
         model.load_state_dict({k: v for k, v in tensors.items() if k.startswith("features.")})
     except RuntimeError as error:
         message = " ".join(str(error).split())
-        raise ValueError(f"{folder / 'model.safetensors'}: not this VGG: {message}") from error
+        raise ValueError(f"{source}: not this VGG: {message}") from error
     return model.freeze()
+
+
+def _load_pickled_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict of a torchvision file; torch reads tensors and nothing that runs."""
+    try:
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path}: not a file of torch tensors") from error
+    return tensors
 
 
 def _stages(channels: Sequence[Sequence[int]]) -> tuple[nn.Sequential, frozenset[int]]:
@@ -169,12 +203,18 @@ def _stages(channels: Sequence[Sequence[int]]) -> tuple[nn.Sequential, frozenset
     return nn.Sequential(*layers), frozenset(taps)
 
 
-def _channels(features: nn.Sequential) -> list[list[int]]:
-    """Widths per stage of a torchvision `features`."""
-    stages: list[list[int]] = [[]]
-    for layer in features:
-        if isinstance(layer, nn.Conv2d):
-            stages[-1].append(layer.out_channels)
-        elif isinstance(layer, nn.MaxPool2d):
+def _channels(tensors: dict[str, Tensor]) -> list[list[int]]:
+    """Widths per stage of torchvision's tensors: a pooling is a gap between two convolutions."""
+    convolutions = {
+        int(name.split(".")[1]): len(value)
+        for name, value in tensors.items()
+        if name.startswith("features.") and value.ndim == 4
+    }
+    stages: list[list[int]] = []
+    following = 0
+    for index, width in sorted(convolutions.items()):
+        if index > following or not stages:
             stages.append([])
-    return stages[:-1]
+        stages[-1].append(width)
+        following = index + LAYERS_PER_CONVOLUTION
+    return stages

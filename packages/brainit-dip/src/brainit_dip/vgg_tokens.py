@@ -61,6 +61,7 @@ class VGGTokens:
             c * PATCH**2 if stride else c for c, stride in zip(channels, self._strides, strict=True)
         ]
         self.token_dim = max(self._widths)
+        self._places_on: dict[torch.device, Tensor] = {}
 
     @property
     def levels(self) -> Tensor:
@@ -94,12 +95,15 @@ class VGGTokens:
 
         Args:
             values: Flattened maps [B, n_values].
-            tokens: Token numbers [Q], int64.
+            tokens: Token numbers [Q], int64, on the values' device.
 
         Returns:
             Tokens [B, Q, token_dim].
         """
-        return values[:, self._places[tokens]]
+        device = values.device
+        if device not in self._places_on:
+            self._places_on[device] = self._places.to(device)
+        return values[:, self._places_on[device][tokens]]
 
     @cached_property
     def _places(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,17 +15,16 @@ from brainit.stages import decoding, test_set
 from brainit.stages.images_io import as_uint8, write_arrays
 from brainit.stages.low_level import layout_of, load_target
 from brainit_bit import LevelCalibration
-from brainit_dip.inversion import InversionConfig, invert
-
-PRESETS = {"reference": InversionConfig.reference, "tiny": InversionConfig.tiny}
+from brainit_dip.config import InversionConfig
+from brainit_dip.inversion import invert
 
 
 def inversion_config(
     settings: Coarse, level_weights: tuple[float, ...] | None = None
 ) -> InversionConfig:
     """A preset with a profile's steps, precision and batch size, and weights of the levels."""
-    return replace(
-        PRESETS[settings.preset](),
+    return InversionConfig.named(
+        settings.preset,
         steps=settings.steps,
         precision=settings.precision,
         batch_size=settings.batch_size,
