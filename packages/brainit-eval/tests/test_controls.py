@@ -252,3 +252,10 @@ def test_audit_finds_a_leak_by_each_kind_of_evidence() -> None:
 def test_hashes_know_the_shape() -> None:
     flat = torch.zeros(2, 3, 2, 8)
     assert picture_hashes(flat)[0] != picture_hashes(flat.view(2, 3, 4, 4))[0]
+
+
+def test_hashes_are_of_the_nearest_8_bits() -> None:
+    pixels = torch.arange(2 * 3 * 40, dtype=torch.uint8).view(2, 3, 5, 8)
+    for shift in (-0.4, 0.0, 0.4):
+        floats = ((pixels.float() + shift) / 255).clamp(0, 1)
+        assert picture_hashes(floats) == picture_hashes(pixels)
