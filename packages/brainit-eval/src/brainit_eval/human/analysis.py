@@ -1,0 +1,244 @@
+"""What the answers to a human study say: shares with intervals, and who was left out and why.
+
+The interval is a bootstrap clustered over raters and over images: a rater answers many trials and
+an image is shown to many raters, so that answers are not independent and a binomial interval or
+p-value would claim too much. Raters and images are drawn separately; the two deviations add up,
+and the scatter of single answers, which both draws contain, is taken off once (the two-way
+variance of Cameron, Gelbach and Miller, doi 10.1198/jbes.2010.07136).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainit_eval.human.page import SCHEMA
+from brainit_eval.human.trials import CATCH
+
+CATCH_SHARE = 0.8
+RULE = (
+    "a rater counts if at least 80 % of the catch trials on the pages they sent were answered "
+    "right; a catch trial without an answer counts as wrong"
+)
+
+
+@dataclass(frozen=True)
+class Rater:
+    """One rater: catch trials on the pages they sent, and how many were answered right."""
+
+    name: str
+    catch_right: int
+    catch_shown: int
+
+    @property
+    def kept(self) -> bool:
+        """Whether `RULE` lets them count."""
+        return self.catch_right >= CATCH_SHARE * self.catch_shown
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How often the first candidate was chosen.
+
+    Attributes:
+        comparison: What was compared.
+        subject: Whose brain; None for all together.
+        share: Share of answers for the first candidate, in [0, 1]; chance is 0.5.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        n_answers: Answers that count.
+        n_raters: Raters that they come from.
+        n_images: Images that they are about.
+    """
+
+    comparison: str
+    subject: str | None
+    share: float
+    low: float
+    high: float
+    n_answers: int
+    n_raters: int
+    n_images: int
+
+
+@dataclass(frozen=True)
+class HumanResult:
+    """The whole analysis.
+
+    Attributes:
+        raters: All who sent answers; those not `kept` are in no number below.
+        preferences: Every comparison, over all subjects and for each.
+        left_share: Share of answers "left"; far from 0.5 is a habit of the raters. As half of the
+            first candidates stand on the left, it moves no preference away from 0.5.
+    """
+
+    raters: tuple[Rater, ...]
+    preferences: tuple[Preference, ...]
+    left_share: float
+
+
+@dataclass(frozen=True)
+class _Answer:
+    rater: str
+    trial: Mapping[str, Any]
+    side: str
+
+    @property
+    def first(self) -> bool:
+        return bool(self.side == self.trial["side"])
+
+
+def analyse(
+    answer_files: Sequence[str | Path],
+    key_file: str | Path,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+) -> HumanResult:
+    """Analyse the answers to a study.
+
+    Args:
+        answer_files: What the raters saved, one file a rater and page.
+        key_file: The study's ``key.json``.
+        n_bootstrap: Draws of raters and of images.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If a file is not as the page writes it, belongs to another study, or two hold
+            the same rater's answers to the same page; or if no rater is kept.
+    """
+    key = _read(Path(key_file))
+    shown: dict[int, dict[int, Any]] = {}
+    for trial in key["trials"]:
+        shown.setdefault(trial["page"], {})[trial["place"]] = trial
+    answers: list[_Answer] = []
+    pages: dict[tuple[str, int], Path] = {}
+    for path in map(Path, answer_files):
+        rater, page, given = _answers(path, key["study"], shown)
+        if (rater, page) in pages:
+            raise ValueError(f"{path}: rater {rater}, page {page} is also in {pages[rater, page]}")
+        pages[rater, page] = path
+        answers += given
+    raters = tuple(_raters(answers, pages, shown))
+    names = {rater.name for rater in raters if rater.kept}
+    counted = [a for a in answers if a.rater in names and a.trial["comparison"] != CATCH]
+    if not counted:
+        raise ValueError(f"no answers left of {len(raters)} raters; {RULE}")
+    preferences = tuple(_preferences(counted, n_bootstrap, seed))
+    return HumanResult(raters, preferences, float(np.mean([a.side == "left" for a in counted])))
+
+
+def preference_interval(
+    chosen: np.ndarray, raters: np.ndarray, images: np.ndarray, n_bootstrap: int, seed: int
+) -> tuple[float, float]:
+    """95 % interval of a share, clustered over raters and over images.
+
+    Args:
+        chosen: ``[n]`` bool: was the first candidate chosen?
+        raters: ``[n]`` whose answer it is.
+        images: ``[n]`` which image it is about.
+        n_bootstrap: Draws.
+        seed: Of the draws.
+
+    Returns:
+        Both ends, in [0, 1]. If all answers agree there is nothing to draw from; the open end is
+        then the exact bound for that many raters who each count as one answer. NaN if there are
+        fewer than two raters or two images.
+    """
+    draw = np.random.default_rng(seed)
+    share = float(chosen.mean())
+    n_raters, n_images = len(np.unique(raters)), len(np.unique(images))
+    if min(n_raters, n_images) < 2:
+        return float("nan"), float("nan")
+    if share in (0.0, 1.0):
+        bound = 0.025 ** (1 / n_raters)
+        return (bound, 1.0) if share else (0.0, 1 - bound)
+    by_rater = _draws(chosen, raters, n_bootstrap, draw) - share
+    by_image = _draws(chosen, images, n_bootstrap, draw) - share
+    variances = by_rater.var(), by_image.var()
+    both = max(sum(variances) - share * (1 - share) / len(chosen), *variances)
+    deviation = (by_rater + by_image) * np.sqrt(both / sum(variances))
+    low, high = np.clip(share + np.quantile(deviation, [0.025, 0.975]), 0, 1)
+    return float(low), float(high)
+
+
+def _draws(
+    chosen: np.ndarray, clusters: np.ndarray, n_bootstrap: int, draw: np.random.Generator
+) -> np.ndarray:
+    """The share in each draw of whole clusters, ``[B]``, widened for the number of clusters."""
+    _, place = np.unique(clusters, return_inverse=True)
+    total, wins = np.bincount(place), np.bincount(place, chosen)
+    n = len(total)
+    times = draw.multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
+    # An unbiased variance, and the 97.5 % point of Student's t over the normal one's to first order.
+    wider = np.sqrt(n / (n - 1)) * (1 + 1.21 / (n - 1))
+    share = chosen.mean()
+    result: np.ndarray = share + wider * (times @ wins / (times @ total) - share)
+    return result
+
+
+def _preferences(
+    answers: Sequence[_Answer], n_bootstrap: int, seed: int
+) -> Iterator[Preference]:
+    for comparison in dict.fromkeys(answer.trial["comparison"] for answer in answers):
+        about = [answer for answer in answers if answer.trial["comparison"] == comparison]
+        subjects = sorted({answer.trial["subject"] for answer in about})
+        for subject in [None, *(subjects if len(subjects) > 1 else [])]:
+            part = [a for a in about if subject in (None, a.trial["subject"])]
+            chosen = np.array([answer.first for answer in part])
+            raters = np.array([answer.rater for answer in part])
+            images = np.array([str(answer.trial["image_id"]) for answer in part])
+            yield Preference(
+                comparison,
+                subject,
+                float(chosen.mean()),
+                *preference_interval(chosen, raters, images, n_bootstrap, seed),
+                len(part),
+                len(np.unique(raters)),
+                len(np.unique(images)),
+            )
+
+
+def _raters(
+    answers: Sequence[_Answer],
+    pages: Mapping[tuple[str, int], Path],
+    shown: Mapping[int, Mapping[int, Any]],
+) -> Iterator[Rater]:
+    for name in dict.fromkeys(rater for rater, _ in pages):
+        trials = [t for rater, page in pages if rater == name for t in shown[page].values()]
+        catch = [a for a in answers if a.rater == name and a.trial["comparison"] == CATCH]
+        n_shown = sum(trial["comparison"] == CATCH for trial in trials)
+        yield Rater(name, sum(answer.first for answer in catch), n_shown)
+
+
+def _answers(
+    path: Path, study: str, shown: Mapping[int, Mapping[int, Any]]
+) -> tuple[str, int, list[_Answer]]:
+    content = _read(path)
+    if content["study"] != study:
+        raise ValueError(f"{path}: answers to study {content['study']}, the key is of {study}")
+    try:
+        rater, page = str(content["rater"]), content["page"]
+        trials = shown[page]
+        given = [_Answer(rater, trials[a["place"]], a["side"]) for a in content["answers"]]
+        places = {a["place"] for a in content["answers"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not as the page writes it: {error}") from None
+    sides = {answer.side for answer in given}
+    if len(places) < len(given) or not sides <= {"left", "right"} or not rater:
+        raise ValueError(f"{path}: expected a rater and one answer a trial, left or right")
+    return rater, page, given
+
+
+def _read(path: Path) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "study" not in content:
+        raise ValueError(f"{path}: expected a file of a human study, schema {SCHEMA}")
+    return content

@@ -1,0 +1,131 @@
+"""Write a human study: static pages for the raters, and the key, which stays with you."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from brainit_eval.human.trials import Candidate, ImageId, Trial
+from brainit_eval.pictures import Picture, to_image
+
+QUESTION = "Which is more similar to the image at the top?"
+SCHEMA = 1
+Pictures = Mapping[ImageId, Picture]
+"""Image id to a picture; read when it is needed."""
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    """The pictures of a study.
+
+    Attributes:
+        truth: The images seen.
+        methods: Method, then subject, to its reconstructions.
+        size: Side in pixels at which all are shown; all are square.
+    """
+
+    truth: Pictures
+    methods: Mapping[str, Mapping[str, Pictures]]
+    size: int = 256
+
+    def encoded(self, candidate: Candidate, subject: str | None) -> str:
+        """Data URI of a picture: one size and one encoding, so that neither tells the method."""
+        where = f"image {candidate.image_id}"
+        source = self.truth
+        if candidate.method is not None:
+            where = f"{candidate.method}, {subject}, {where}"
+            source = self.methods[candidate.method][str(subject)]
+        if candidate.image_id not in source:
+            raise ValueError(f"{where}: not there")
+        return _jpeg_uri(to_image(source[candidate.image_id], where), self.size, where)
+
+
+def write_study(
+    folder: str | Path, trials: Sequence[Trial], images: StudyImages, settings: Mapping[str, Any]
+) -> list[Path]:
+    """Write ``pages/page-N.html`` and ``key.json``.
+
+    A page holds pictures in the order in which they are shown and nothing else: no method, subject,
+    image id or side that counts. Whoever has only the pages cannot tell the answers.
+
+    Args:
+        folder: Where to write; must not hold a key yet, since answers need the key they came from.
+        trials: From `plan_trials`.
+        images: The pictures.
+        settings: What was asked of `plan_trials`, for the key.
+
+    Returns:
+        The pages.
+
+    Raises:
+        FileExistsError: If the folder holds a key.
+        ValueError: If a picture is missing or not as `to_image` wants it.
+    """
+    folder = Path(folder)
+    key_path = folder / "key.json"
+    if key_path.exists():
+        raise FileExistsError(f"{key_path}: exists already; write the new study elsewhere")
+    pages: dict[int, list[dict[str, str]]] = {}
+    for trial in trials:
+        pages.setdefault(trial.page, []).append(_shown(trial, images))
+    study = hashlib.sha256(json.dumps(pages).encode()).hexdigest()[:16]
+    paths = []
+    for number, shown in pages.items():
+        page = {"schema": SCHEMA, "study": study, "page": number, "trials": shown}
+        paths.append(_write(folder / "pages" / f"page-{number}.html", _render(page)))
+    key = {
+        "schema": SCHEMA,
+        "study": study,
+        "question": QUESTION,
+        "settings": dict(settings),
+        "trials": [asdict(trial) for trial in trials],
+    }
+    _write(key_path, json.dumps(key, indent=1) + "\n")
+    return paths
+
+
+def _shown(trial: Trial, images: StudyImages) -> dict[str, str]:
+    first, second = (images.encoded(c, trial.subject) for c in (trial.first, trial.second))
+    left, right = (first, second) if trial.side == "left" else (second, first)
+    top = images.encoded(Candidate(None, trial.image_id), None)
+    return {"top": top, "left": left, "right": right}
+
+
+def _jpeg_uri(image: Image.Image, size: int, where: str) -> str:
+    if image.width != image.height:
+        raise ValueError(f"{where}: expected a square picture, got {image.width} x {image.height}")
+    if image.width != size:
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    # Without chroma subsampling this is hard to tell from the original, at a sixth of a PNG.
+    image.save(buffer, format="JPEG", quality=95, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _render(page: Mapping[str, Any]) -> str:
+    environment = Environment(
+        loader=PackageLoader("brainit_eval"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("human.html.j2").render(question=QUESTION, study=page)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
