@@ -9,16 +9,16 @@ variance of Cameron, Gelbach and Miller, doi 10.1198/jbes.2010.07136).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from brainit_eval.human.page import SCHEMA
-from brainit_eval.human.trials import CATCH
+from brainit_eval.human.key import SCHEMA, Key, records
+from brainit_eval.human.trials import CATCH, Trial
+from brainit_eval.labels import check_title
+from brainit_eval.records import Fields, read_json
 
 CATCH_SHARE = 0.8
 RULE = (
@@ -85,12 +85,12 @@ class HumanResult:
 @dataclass(frozen=True)
 class _Answer:
     rater: str
-    trial: Mapping[str, Any]
+    trial: Trial
     side: str
 
     @property
     def first(self) -> bool:
-        return bool(self.side == self.trial["side"])
+        return self.side == self.trial.side
 
 
 def analyse(
@@ -111,21 +111,18 @@ def analyse(
         ValueError: If a file is not as the page writes it, belongs to another study, or two hold
             the same rater's answers to the same page; or if no rater is kept.
     """
-    key = _read(Path(key_file))
-    shown: dict[int, dict[int, Any]] = {}
-    for trial in key["trials"]:
-        shown.setdefault(trial["page"], {})[trial["place"]] = trial
+    key = Key.read(key_file)
     answers: list[_Answer] = []
     pages: dict[tuple[str, int], Path] = {}
     for path in map(Path, answer_files):
-        rater, page, given = _answers(path, key["study"], shown)
+        rater, page, given = _answers(path, key)
         if (rater, page) in pages:
             raise ValueError(f"{path}: rater {rater}, page {page} is also in {pages[rater, page]}")
         pages[rater, page] = path
         answers += given
-    raters = tuple(_raters(answers, pages, shown))
+    raters = tuple(_raters(answers, pages, key))
     names = {rater.name for rater in raters if rater.kept}
-    counted = [a for a in answers if a.rater in names and a.trial["comparison"] != CATCH]
+    counted = [a for a in answers if a.rater in names and a.trial.comparison != CATCH]
     if not counted:
         raise ValueError(f"no answers left of {len(raters)} raters; {RULE}")
     preferences = tuple(_preferences(counted, n_bootstrap, seed))
@@ -181,17 +178,15 @@ def _draws(
     return result
 
 
-def _preferences(
-    answers: Sequence[_Answer], n_bootstrap: int, seed: int
-) -> Iterator[Preference]:
-    for comparison in dict.fromkeys(answer.trial["comparison"] for answer in answers):
-        about = [answer for answer in answers if answer.trial["comparison"] == comparison]
-        subjects = sorted({answer.trial["subject"] for answer in about})
+def _preferences(answers: Sequence[_Answer], n_bootstrap: int, seed: int) -> Iterator[Preference]:
+    for comparison in dict.fromkeys(answer.trial.comparison for answer in answers):
+        about = [answer for answer in answers if answer.trial.comparison == comparison]
+        subjects = sorted({answer.trial.subject for answer in about})
         for subject in [None, *(subjects if len(subjects) > 1 else [])]:
-            part = [a for a in about if subject in (None, a.trial["subject"])]
+            part = [a for a in about if subject in (None, a.trial.subject)]
             chosen = np.array([answer.first for answer in part])
             raters = np.array([answer.rater for answer in part])
-            images = np.array([str(answer.trial["image_id"]) for answer in part])
+            images = np.array([answer.trial.image_id for answer in part])
             yield Preference(
                 comparison,
                 subject,
@@ -204,41 +199,30 @@ def _preferences(
 
 
 def _raters(
-    answers: Sequence[_Answer],
-    pages: Mapping[tuple[str, int], Path],
-    shown: Mapping[int, Mapping[int, Any]],
+    answers: Sequence[_Answer], pages: Collection[tuple[str, int]], key: Key
 ) -> Iterator[Rater]:
     for name in dict.fromkeys(rater for rater, _ in pages):
-        trials = [t for rater, page in pages if rater == name for t in shown[page].values()]
-        catch = [a for a in answers if a.rater == name and a.trial["comparison"] == CATCH]
-        n_shown = sum(trial["comparison"] == CATCH for trial in trials)
-        yield Rater(name, sum(answer.first for answer in catch), n_shown)
+        sent = {page for rater, page in pages if rater == name}
+        shown = sum(trial.page in sent and trial.comparison == CATCH for trial in key.trials)
+        catch = [a for a in answers if a.rater == name and a.trial.comparison == CATCH]
+        yield Rater(name, sum(answer.first for answer in catch), shown)
 
 
-def _answers(
-    path: Path, study: str, shown: Mapping[int, Mapping[int, Any]]
-) -> tuple[str, int, list[_Answer]]:
-    content = _read(path)
-    if content["study"] != study:
-        raise ValueError(f"{path}: answers to study {content['study']}, the key is of {study}")
-    try:
-        rater, page = str(content["rater"]), content["page"]
-        trials = shown[page]
-        given = [_Answer(rater, trials[a["place"]], a["side"]) for a in content["answers"]]
-        places = {a["place"] for a in content["answers"]}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not as the page writes it: {error}") from None
-    sides = {answer.side for answer in given}
-    if len(places) < len(given) or not sides <= {"left", "right"} or not rater:
-        raise ValueError(f"{path}: expected a rater and one answer a trial, left or right")
-    return rater, page, given
-
-
-def _read(path: Path) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: no JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "study" not in content:
-        raise ValueError(f"{path}: expected a file of a human study, schema {SCHEMA}")
-    return content
+def _answers(path: Path, key: Key) -> tuple[str, int, list[_Answer]]:
+    record = Fields(read_json(path), str(path))
+    record.integer("schema", SCHEMA, SCHEMA)
+    study, page = record.text("study"), record.integer("page", 1, 10**6)
+    rater = check_title(record.text("rater"), f"{path}: rater")
+    if study != key.study:
+        raise ValueError(f"{path}: answers to study {study}, but the key is of {key.study}")
+    trials = key.page(page)
+    sides: dict[int, str] = {}
+    for fields in records(record, "answers"):
+        place = fields.integer("place", 0, len(trials) - 1)
+        if place in sides:
+            raise ValueError(f"{path}: place {place} is answered twice")
+        sides[place] = fields.text("side", ("left", "right"))
+        fields.number("ms")
+        fields.close()
+    record.close()
+    return rater, page, [_Answer(rater, trials[place], side) for place, side in sides.items()]

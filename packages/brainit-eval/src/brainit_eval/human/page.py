@@ -6,21 +6,19 @@ import base64
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from brainit_eval.human.trials import Candidate, ImageId, Trial
+from brainit_eval.human.key import QUESTION, SCHEMA, Key, write_text
+from brainit_eval.human.trials import Candidate, Trial
 from brainit_eval.pictures import Picture, to_image
 
-QUESTION = "Which is more similar to the image at the top?"
-SCHEMA = 1
-Pictures = Mapping[ImageId, Picture]
+Pictures = Mapping[str, Picture]
 """Image id to a picture; read when it is needed."""
 
 
@@ -82,15 +80,8 @@ def write_study(
     paths = []
     for number, shown in pages.items():
         page = {"schema": SCHEMA, "study": study, "page": number, "trials": shown}
-        paths.append(_write(folder / "pages" / f"page-{number}.html", _render(page)))
-    key = {
-        "schema": SCHEMA,
-        "study": study,
-        "question": QUESTION,
-        "settings": dict(settings),
-        "trials": [asdict(trial) for trial in trials],
-    }
-    _write(key_path, json.dumps(key, indent=1) + "\n")
+        paths.append(write_text(folder / "pages" / f"page-{number}.html", _render(page)))
+    Key(study, trials, settings).write(key_path)
     return paths
 
 
@@ -121,11 +112,3 @@ def _render(page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("human.html.j2").render(question=QUESTION, study=page)
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path

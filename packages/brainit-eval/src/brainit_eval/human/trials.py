@@ -17,7 +17,6 @@ from typing import Literal, get_args
 import numpy as np
 
 Mode = Literal["random", "methods"]
-ImageId = int | str
 CATCH = "catch"
 
 
@@ -26,7 +25,7 @@ class Candidate:
     """A picture to choose: the true image (``method`` None) or a method's reconstruction of it."""
 
     method: str | None
-    image_id: ImageId
+    image_id: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Trial:
     place: int
     comparison: str
     subject: str | None
-    image_id: ImageId
+    image_id: str
     first: Candidate
     second: Candidate
     side: str
@@ -58,7 +57,7 @@ def plan_trials(
     mode: Mode,
     methods: Sequence[str],
     subjects: Sequence[str],
-    image_ids: Sequence[ImageId],
+    image_ids: Sequence[str],
     *,
     pages: int = 1,
     trials: int = 80,
@@ -115,14 +114,14 @@ def plan_trials(
     return planned
 
 
-_Question = tuple[str, str | None, ImageId, Candidate, Candidate]
+_Question = tuple[str, str | None, str, Candidate, Candidate]
 
 
 def _question(
     comparison: tuple[str, ...],
     subject: str,
-    image_id: ImageId,
-    ids: list[ImageId],
+    image_id: str,
+    ids: list[str],
     draw: np.random.Generator,
 ) -> _Question:
     first = Candidate(comparison[0], image_id)
@@ -133,17 +132,17 @@ def _question(
     return f"{comparison[0]}: own over random", subject, image_id, first, lure
 
 
-def _catch(image_id: ImageId, ids: list[ImageId], draw: np.random.Generator) -> _Question:
+def _catch(image_id: str, ids: list[str], draw: np.random.Generator) -> _Question:
     lure = Candidate(None, _other(image_id, ids, draw))
     return CATCH, None, image_id, Candidate(None, image_id), lure
 
 
-def _other(image_id: ImageId, ids: list[ImageId], draw: np.random.Generator) -> ImageId:
+def _other(image_id: str, ids: list[str], draw: np.random.Generator) -> str:
     place = ids.index(image_id) + int(draw.integers(1, len(ids)))
     return ids[place % len(ids)]
 
 
-def _some(ids: list[ImageId], n: int, draw: np.random.Generator) -> list[ImageId]:
+def _some(ids: list[str], n: int, draw: np.random.Generator) -> list[str]:
     return [ids[k] for k in draw.choice(len(ids), n, replace=n > len(ids))]
 
 
@@ -162,7 +161,7 @@ def _check(
     mode: str,
     methods: Sequence[str],
     subjects: Sequence[str],
-    image_ids: Sequence[ImageId],
+    image_ids: Sequence[str],
     pages: int,
     trials: int,
     catch: int,
@@ -170,7 +169,7 @@ def _check(
     if mode not in get_args(Mode):
         raise ValueError(f"mode: expected one of {', '.join(get_args(Mode))}, got {mode!r}")
     fewest = {"methods": 1 + (mode == "methods"), "subjects": 1, "image_ids": 2}
-    lists: tuple[Sequence[ImageId], ...] = (methods, subjects, image_ids)
+    lists = (methods, subjects, image_ids)
     for (name, least), values in zip(fewest.items(), lists, strict=True):
         if len(values) < least or len(set(values)) < len(values):
             raise ValueError(f"{name}: expected {least} or more, each once, got {len(values)}")
