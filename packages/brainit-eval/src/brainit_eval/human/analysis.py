@@ -17,7 +17,7 @@ import numpy as np
 
 from brainit_eval.human.key import SCHEMA, Key, records
 from brainit_eval.human.trials import CATCH, Trial
-from brainit_eval.labels import check_title
+from brainit_eval.labels import check_label
 from brainit_eval.records import Fields, read_json
 
 CATCH_SHARE = 0.8
@@ -144,7 +144,7 @@ def preference_interval(
     Returns:
         Both ends, in [0, 1]. If all answers agree there is nothing to draw from; the open end is
         then the exact bound for that many raters who each count as one answer. NaN if there are
-        fewer than two raters or two images.
+        fewer than two raters or two images, or too few answers to tell.
     """
     draw = np.random.default_rng(seed)
     share = float(chosen.mean())
@@ -157,6 +157,8 @@ def preference_interval(
     by_rater = _draws(chosen, raters, n_bootstrap, draw) - share
     by_image = _draws(chosen, images, n_bootstrap, draw) - share
     variances = by_rater.var(), by_image.var()
+    if not sum(variances):  # too few answers for any draw to differ
+        return float("nan"), float("nan")
     both = max(sum(variances) - share * (1 - share) / len(chosen), *variances)
     deviation = (by_rater + by_image) * np.sqrt(both / sum(variances))
     low, high = np.clip(share + np.quantile(deviation, [0.025, 0.975]), 0, 1)
@@ -171,7 +173,7 @@ def _draws(
     total, wins = np.bincount(place), np.bincount(place, chosen)
     n = len(total)
     times = draw.multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
-    # An unbiased variance, and the 97.5 % point of Student's t over the normal one's to first order.
+    # An unbiased variance; and Student's t over the normal quantile, to first order in 1 / n.
     wider = np.sqrt(n / (n - 1)) * (1 + 1.21 / (n - 1))
     share = chosen.mean()
     result: np.ndarray = share + wider * (times @ wins / (times @ total) - share)
@@ -212,7 +214,7 @@ def _answers(path: Path, key: Key) -> tuple[str, int, list[_Answer]]:
     record = Fields(read_json(path), str(path))
     record.integer("schema", SCHEMA, SCHEMA)
     study, page = record.text("study"), record.integer("page", 1, 10**6)
-    rater = check_title(record.text("rater"), f"{path}: rater")
+    rater = check_label(record.text("rater"), f"{path}: rater")
     if study != key.study:
         raise ValueError(f"{path}: answers to study {study}, but the key is of {key.study}")
     trials = key.page(page)

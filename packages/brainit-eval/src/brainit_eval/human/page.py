@@ -16,36 +16,50 @@ from PIL import Image
 
 from brainit_eval.human.key import QUESTION, SCHEMA, Key, write_text
 from brainit_eval.human.trials import Candidate, Trial
-from brainit_eval.pictures import Picture, to_image
-
-Pictures = Mapping[str, Picture]
-"""Image id to a picture; read when it is needed."""
+from brainit_eval.images import Pictures, match_ids
+from brainit_eval.pictures import to_image
 
 
 @dataclass(frozen=True)
 class StudyImages:
-    """The pictures of a study.
+    """The pictures of a study; all sets hold the same image ids.
 
     Attributes:
         truth: The images seen.
         methods: Method, then subject, to its reconstructions.
-        size: Side in pixels at which all are shown; all are square.
+        size: Side in pixels at which all are shown.
     """
 
     truth: Pictures
     methods: Mapping[str, Mapping[str, Pictures]]
     size: int = 256
 
+    def __post_init__(self) -> None:
+        """Check that methods have the same subjects and all sets the same images.
+
+        Raises:
+            ValueError: If not, or a set is without pictures.
+        """
+        subjects = {tuple(sorted(sets)) for sets in self.methods.values()}
+        if len(subjects) != 1:
+            raise ValueError(f"methods: expected the same subjects of each, got {sorted(subjects)}")
+        for sets in self.methods.values():
+            for pictures in sets.values():
+                match_ids(pictures, self.truth)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Subjects, in order of name."""
+        return sorted(next(iter(self.methods.values())))
+
     def encoded(self, candidate: Candidate, subject: str | None) -> str:
         """Data URI of a picture: one size and one encoding, so that neither tells the method."""
-        where = f"image {candidate.image_id}"
         source = self.truth
         if candidate.method is not None:
-            where = f"{candidate.method}, {subject}, {where}"
             source = self.methods[candidate.method][str(subject)]
-        if candidate.image_id not in source:
-            raise ValueError(f"{where}: not there")
-        return _jpeg_uri(to_image(source[candidate.image_id], where), self.size, where)
+        place = source.ids.index(candidate.image_id)
+        picture = source.batch(range(place, place + 1))[0]
+        return _jpeg_uri(to_image(picture, f"{source.name}: {candidate.image_id}"), self.size)
 
 
 def write_study(
@@ -67,7 +81,7 @@ def write_study(
 
     Raises:
         FileExistsError: If the folder holds a key.
-        ValueError: If a picture is missing or not as `to_image` wants it.
+        ValueError: If a picture cannot be read.
     """
     folder = Path(folder)
     key_path = folder / "key.json"
@@ -92,9 +106,7 @@ def _shown(trial: Trial, images: StudyImages) -> dict[str, str]:
     return {"top": top, "left": left, "right": right}
 
 
-def _jpeg_uri(image: Image.Image, size: int, where: str) -> str:
-    if image.width != image.height:
-        raise ValueError(f"{where}: expected a square picture, got {image.width} x {image.height}")
+def _jpeg_uri(image: Image.Image, size: int) -> str:
     if image.width != size:
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
