@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,13 @@ def subject_ids(result: Result, subject: str) -> tuple[str, ...]:
     """Ids of a subject's images, in the order of the result's table."""
     rows = result.per_image.rows(subject, 0)
     return tuple(result.per_image.image_id[rows].tolist())
+
+
+def metric_settings(result: Result, metric: str) -> Mapping[str, Any]:
+    """How the result's protocol computes a metric; empty if it does not say."""
+    metrics = result.protocol.settings.get("metrics")
+    settings = metrics.get(metric) if isinstance(metrics, Mapping) else None
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def _group(

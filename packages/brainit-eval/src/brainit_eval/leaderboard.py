@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from brainit_eval.metrics import metric_of
+from brainit_eval.groups import metric_settings
+from brainit_eval.metrics import METRICS
 from brainit_eval.protocol import Protocol, frozen_protocols
-from brainit_eval.published import CONFIDENCE, Number, PublishedRow
+from brainit_eval.published import Number, PublishedRow
 from brainit_eval.results import Result
 
 RANKED_BY = ("effnet", "swav", "two_way_clip", "pixcorr")
@@ -32,6 +34,16 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A metric of the board: name, title, whether shown in per cent, which way is better."""
+
+    name: str
+    title: str
+    percent: bool
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
 class Line:
     """One method on the board; ``own`` if it is a result of yours."""
 
@@ -48,15 +60,15 @@ class Leaderboard:
 
     Attributes:
         title: Protocol, test set and subjects.
-        metrics: Columns.
+        columns: Its metrics.
         ranked_by: The metric that orders the lines.
         lines: Best first; lines without that metric last.
         left_out: Published rows that are not comparable: name and reason.
     """
 
     title: str
-    metrics: tuple[str, ...]
-    ranked_by: str
+    columns: tuple[Column, ...]
+    ranked_by: Column
     lines: tuple[Line, ...]
     left_out: tuple[tuple[str, str], ...]
 
@@ -89,53 +101,16 @@ def leaderboard(
             left_out.append((f"{label}, {row.paper}", line))
         else:
             lines.append(line)
-    metrics = tuple(first.metrics)
-    by = ranked_by or next((name for name in RANKED_BY if name in metrics), metrics[0])
-    if by not in metrics:
-        raise ValueError(f"ranked_by: expected one of {', '.join(metrics)}, got {by!r}")
-    sign = -1 if first.metrics[by].higher_is_better else 1
-    lines.sort(key=lambda line: (by not in line.scores, sign * _value(line, by)))
+    columns = {name: _column(name, first) for name in first.metrics}
+    by = ranked_by or next((name for name in RANKED_BY if name in columns), next(iter(columns)))
+    if by not in columns:
+        raise ValueError(f"ranked_by: expected one of {', '.join(columns)}, got {by!r}")
+    lines.sort(key=lambda line: _place(line, columns[by]))
     title = (
         f"{first.protocol.name} · {first.test_set.name} ({first.test_set.n_images} images) · "
         f"mean of {', '.join(first.subjects)}"
     )
-    return Leaderboard(title, metrics, by, tuple(lines), tuple(left_out))
-
-
-def markdown(board: Leaderboard) -> str:
-    """The board as a Markdown table with its notes and what was left out.
-
-    Own results are bold; a dagger marks numbers not read in the paper itself.
-    """
-    header = ["Method", "Hours", *(_column(name) for name in board.metrics)]
-    lines = [
-        f"### {board.title}",
-        "",
-        _row(header),
-        _row(["---"] * 2 + ["---:"] * len(board.metrics)),
-    ]
-    notes = _notes(board)
-    for line in board.lines:
-        marks = "".join(f" [{notes.index(note) + 1}]" for note in line.notes)
-        name = (f"**{line.method}**" if line.own else line.method) + marks
-        lines.append(_row([name, *cells(board, line)]))
-    lines += ["", f"Ranked by {_column(board.ranked_by)}. {legend()}", ""]
-    lines += [f"{number}. {note}" for number, note in enumerate(notes, 1)]
-    lines += ["", f"Left out ({len(board.left_out)}):", ""] if board.left_out else []
-    lines += [f"- {name}: {reason}" for name, reason in board.left_out]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def cells(board: Leaderboard, line: Line) -> list[str]:
-    """A line's hours and numbers as text, in the order of the columns; empty where unknown."""
-    hours = "" if line.hours is None else f"{line.hours:g}"
-    return [hours, *(_cell(name, line.scores.get(name)) for name in board.metrics)]
-
-
-def legend() -> str:
-    """What the marks mean."""
-    others = "; ".join(text for name, text in CONFIDENCE.items() if name != "paper")
-    return f"† {others}. Empty: not published or not confirmed. Brackets: 95 % interval."
+    return Leaderboard(title, tuple(columns.values()), columns[by], tuple(lines), tuple(left_out))
 
 
 def _same(results: Sequence[Result]) -> Result:
@@ -178,7 +153,7 @@ def _published_line(row: PublishedRow, result: Result) -> Line | str:
         return f"its protocol is {row.protocol}, with other settings"
     numbers = _numbers(row, result.subjects)
     if numbers is None:
-        return f"it is the mean of {', '.join(row.subjects)}"
+        return f"it is a mean over {', '.join(row.subjects)}"
     scores = {
         name: Score(number.value, sure=number.confidence == "paper")
         for name, number in numbers.items()
@@ -193,7 +168,9 @@ def _shared(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> set[str]:
     """Metrics that both protocols compute in the same way on the same test set."""
     if any(theirs[part] != ours.get(part) for part in ("test_set", "front")):
         return set()
-    metrics = ours.get("metrics", {})
+    metrics = ours.get("metrics")
+    if not isinstance(metrics, Mapping):
+        return set()
     return {name for name, spec in theirs["metrics"].items() if metrics.get(name) == spec}
 
 
@@ -218,32 +195,14 @@ def _note(row: PublishedRow) -> tuple[str, ...]:
     return (f"{row.method}: {row.note}",) if row.note else ()
 
 
-def _notes(board: Leaderboard) -> list[str]:
-    return list(dict.fromkeys(note for line in board.lines for note in line.notes))
+def _column(name: str, result: Result) -> Column:
+    title = METRICS[name].label if name in METRICS else name
+    percent = metric_settings(result, name).get("score") == "two_way"
+    return Column(name, title, percent, result.metrics[name].higher_is_better)
 
 
-def _value(line: Line, metric: str) -> float:
-    return line.scores[metric].value if metric in line.scores else 0.0
-
-
-def _column(name: str) -> str:
-    metric = metric_of(name)
-    return f"{metric.label} {'↑' if metric.higher_is_better else '↓'}"
-
-
-def _cell(name: str, score: Score | None) -> str:
-    if score is None:
-        return ""
-    text = _text(name, score.value)
-    if score.interval is not None:
-        low, high = (_text(name, end) for end in score.interval)
-        text += f" [{low}, {high}]"
-    return text if score.sure else f"{text} †"
-
-
-def _text(name: str, value: float) -> str:
-    return f"{100 * value:.1f}" if metric_of(name).percent else f"{value:.3f}"
-
-
-def _row(parts: Iterable[str]) -> str:
-    return f"| {' | '.join(part.replace('|', '/') for part in parts)} |"
+def _place(line: Line, by: Column) -> tuple[bool, float]:
+    value = line.scores[by.name].value if by.name in line.scores else math.nan
+    if math.isnan(value):
+        return True, 0.0
+    return False, -value if by.higher_is_better else value

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from brainit_eval.groups import GroupScore, group_scores, subject_ids
+from brainit_eval.groups import GroupScore, group_scores, metric_settings, subject_ids
 from brainit_eval.results import Result
 
 CLASSES = {
@@ -35,8 +35,8 @@ SCENES = tuple(CLASSES)[:4]
 """Classes made from scenes: 52 images."""
 N_COMMON, N_OWN = 220, 64
 """Images that all subjects saw, and that each saw in colours of its own."""
-LOW_LEVEL = ("alexnet", "lpips")
-"""Networks whose metrics say something about any image; pixels need none."""
+LOW_LEVEL = ("", "alexnet", "lpips")
+"""Networks whose metrics say something about any image; none stands for pixels."""
 SHAPE = (714, 1360, 3)
 
 Fit = Literal["crop", "pad"]
@@ -224,9 +224,5 @@ def _groups(result: Result, classes: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _semantic(result: Result) -> set[str]:
-    specs = result.protocol.settings["metrics"]
-    return {
-        metric
-        for metric in result.metrics
-        if (network := specs[metric].get("network", "")) and not network.startswith(LOW_LEVEL)
-    }
+    networks = {name: metric_settings(result, name).get("network", "") for name in result.metrics}
+    return {name for name, network in networks.items() if network not in LOW_LEVEL}

@@ -9,13 +9,14 @@ variance of Cameron, Gelbach and Miller, doi 10.1198/jbes.2010.07136).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from brainit_eval.human.key import SCHEMA, Key, records
+from brainit_eval.human.key import SCHEMA, Key, records, write_text
 from brainit_eval.human.trials import CATCH, Trial
 from brainit_eval.labels import check_label
 from brainit_eval.records import Fields, read_json
@@ -80,6 +81,21 @@ class HumanResult:
     raters: tuple[Rater, ...]
     preferences: tuple[Preference, ...]
     left_share: float
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON; NaN becomes null."""
+        raters = [asdict(rater) | {"kept": rater.kept} for rater in self.raters]
+        preferences = [
+            {k: None if v != v else v for k, v in asdict(preference).items()}
+            for preference in self.preferences
+        ]
+        record = {
+            "rule": RULE,
+            "raters": raters,
+            "preferences": preferences,
+            "left_share": self.left_share,
+        }
+        write_text(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True)

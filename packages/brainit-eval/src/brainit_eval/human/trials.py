@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import lcm
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -157,6 +157,18 @@ def _sides(names: list[str], draw: np.random.Generator) -> list[str]:
     return sides
 
 
+def check_mode(text: str) -> Mode:
+    """The mode of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for mode in get_args(Mode):
+        if text == mode:
+            return cast(Mode, mode)
+    raise ValueError(f"mode: expected one of {', '.join(get_args(Mode))}, got {text!r}")
+
+
 def _check(
     mode: str,
     methods: Sequence[str],
@@ -166,8 +178,7 @@ def _check(
     trials: int,
     catch: int,
 ) -> None:
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode: expected one of {', '.join(get_args(Mode))}, got {mode!r}")
+    check_mode(mode)
     fewest = {"methods": 1 + (mode == "methods"), "subjects": 1, "image_ids": 2}
     lists = (methods, subjects, image_ids)
     for (name, least), values in zip(fewest.items(), lists, strict=True):
