@@ -198,7 +198,7 @@ def class_balanced_top1(
     for name in np.unique(names):
         inside = names == name
         if inside.sum() < per_class:
-            raise ValueError(f"class {name!r}: expected {per_class} images or more")
+            raise ValueError(f"class '{name}': expected {per_class} images or more")
         others = inside.sum() - inside  # the true image is no distractor of itself
         drawn = per_class - inside.astype(int)
         beaten = success[inside].sum(0)  # the diagonal is False
