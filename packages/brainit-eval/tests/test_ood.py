@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from brainit_eval import imagery, synthetic
+from brainit_eval.cli import app
 from brainit_eval.groups import group_scores
 from brainit_eval.protocol import Protocol
 from brainit_eval.results import MetricScore, PerImage, ProtocolRecord, Result, TestSet, ids_hash
@@ -235,3 +237,20 @@ def test_training_images_of_set_b_are_found_in_both_readings() -> None:
         ("subj01", 53882, 1),
     }
     assert imagery.training_overlap({"subj01": []}) == []
+
+
+def test_the_commands_print_what_the_rules_give(tmp_path) -> None:
+    result = make("nsd-synthetic", SYNTHETIC_IDS).write(tmp_path / "synthetic")
+    high = make("nsd-synthetic", SYNTHETIC_IDS, offset=2.0).write(tmp_path / "high")
+    classes = ["--classes", str(table(tmp_path))]
+    bounds = ["--floor", str(result), "--ceiling", str(high)]
+    run = CliRunner().invoke(app, ["synthetic", str(result), *classes, *bounds])
+    assert run.exit_code == 0
+    assert len(run.output.splitlines()) == 9 * 4
+    assert "images, 0.00 of the way" in run.output
+    seen = make("nsd-imagery", IMAGERY_IDS).write(tmp_path / "seen")
+    run = CliRunner().invoke(app, ["imagery", str(seen), str(seen)])
+    assert "imagery, set B, swav: " in run.output
+    assert "note: 12 images" in run.output
+    run = CliRunner().invoke(app, ["imagery", str(seen), str(result)])
+    assert (run.exit_code, run.output.count("\n")) == (1, 1)

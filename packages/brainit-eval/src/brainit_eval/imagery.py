@@ -67,8 +67,11 @@ def score_imagery(
     groups["both"] = list(IDS)
     for task, result in (("vision", vision), ("imagery", imagery)):
         _check_ids(task, result)
-    tables = (group_scores(result, groups, n_bootstrap, seed) for result in (vision, imagery))
-    return ImageryScores(*tables, notes=_notes(vision, imagery))
+    return ImageryScores(
+        group_scores(vision, groups, n_bootstrap, seed),
+        group_scores(imagery, groups, n_bootstrap, seed),
+        _notes(vision, imagery),
+    )
 
 
 def training_overlap(training_ids: Mapping[str, Iterable[int]]) -> list[Overlap]:

@@ -199,7 +199,7 @@ def _draws(
 def _preferences(answers: Sequence[_Answer], n_bootstrap: int, seed: int) -> Iterator[Preference]:
     for comparison in dict.fromkeys(answer.trial.comparison for answer in answers):
         about = [answer for answer in answers if answer.trial.comparison == comparison]
-        subjects = sorted({answer.trial.subject for answer in about})
+        subjects = sorted({str(answer.trial.subject) for answer in about})
         for subject in [None, *(subjects if len(subjects) > 1 else [])]:
             part = [a for a in about if subject in (None, a.trial.subject)]
             chosen = np.array([answer.first for answer in part])

@@ -110,7 +110,7 @@ def plan_trials(
         asked += [_catch(image_id, ids, draw) for image_id in _some(ids, catch, draw)]
         sides = _sides([question[0] for question in asked], draw)
         for place, k in enumerate(draw.permutation(len(asked))):
-            planned.append(Trial(page, place, *asked[k], side=sides[k]))
+            planned.append(Trial(page, place, *asked[k], sides[k]))
     return planned
 
 
