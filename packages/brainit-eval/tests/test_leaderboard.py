@@ -169,7 +169,7 @@ def test_terminal_table_is_aligned() -> None:
     header = next(line for line in text.splitlines() if line.startswith("  Method"))
     mine = next(line for line in text.splitlines() if line.startswith("> Mine"))
     assert mine.index("0.500 [0.450") == header.index("PixCorr")
-    assert "EfficientNet ↓" in header
+    assert "EffNet-B ↓" in header
 
 
 def test_the_command_prints_the_board(tmp_path) -> None:

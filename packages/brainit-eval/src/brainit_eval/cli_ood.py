@@ -1,4 +1,4 @@
-"""`brainit-eval synthetic` and `imagery`: scores on NSD-synthetic and NSD-imagery, by their rules."""
+"""`brainit-eval synthetic` and `imagery`: NSD-synthetic and NSD-imagery by their rules."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def synthetic(
     from brainit_eval.results import Result
     from brainit_eval.synthetic import read_classes, score_classes
 
-    bounds = [Result.read(path) if path else None for path in (floor, ceiling)]
-    for name, scores in score_classes(Result.read(result), read_classes(classes), *bounds).items():
+    low, high = (Result.read(path) if path else None for path in (floor, ceiling))
+    table = score_classes(Result.read(result), read_classes(classes), low, high)
+    for name, scores in table.items():
         for metric, score in scores.items():
             share = f", {score.share:.2f} of the way" if score.share == score.share else ""
             typer.echo(f"{name}, {metric}: {_text(score.score)}{share}")

@@ -109,7 +109,7 @@ def plan_trials(
             asked.append(_question(comparison, subject, image_id, ids, draw))
         asked += [_catch(image_id, ids, draw) for image_id in _some(ids, catch, draw)]
         sides = _sides([question[0] for question in asked], draw)
-        for place, k in enumerate(draw.permutation(len(asked))):
+        for place, k in enumerate(map(int, draw.permutation(len(asked)))):
             planned.append(Trial(page, place, *asked[k], sides[k]))
     return planned
 
