@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 from brainit_eval.cli import app
 from brainit_eval.leaderboard import leaderboard
 from brainit_eval.leaderboard_text import markdown, terminal
+from brainit_eval.per_image import PerImage
 from brainit_eval.protocol import Protocol
 from brainit_eval.published import Number, PublishedRow, load_published
-from brainit_eval.results import MetricScore, PerImage, ProtocolRecord, Result, TestSet, ids_hash
+from brainit_eval.result_parts import MetricScore, ProtocolRecord, TestSet
+from brainit_eval.results import Result, ids_hash
 
 ALL = ("subj01", "subj02", "subj05", "subj07")
 
@@ -105,6 +107,13 @@ def test_a_part_of_the_protocol_still_compares_its_metrics() -> None:
     settings["metrics"] = {"pixcorr": settings["metrics"]["pixcorr"] | {"resize": None}}
     changed = replace(changed, protocol=replace(changed.protocol, settings=settings))
     assert len(leaderboard([changed], [row]).lines) == 1
+
+
+def test_another_first_step_is_another_protocol() -> None:
+    mine = result()
+    settings = {**mine.protocol.settings, "front": None}  # every metric is as in theirs
+    mine = replace(mine, protocol=replace(mine.protocol, settings=settings))
+    assert "other settings" in leaderboard([mine], [published()]).left_out[0][1]
 
 
 def test_numbers_per_subject_are_averaged_over_yours() -> None:

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from brainit_eval import imagery, synthetic
 from brainit_eval.cli import app
 from brainit_eval.groups import group_scores
+from brainit_eval.per_image import PerImage
 from brainit_eval.protocol import Protocol
-from brainit_eval.results import MetricScore, PerImage, ProtocolRecord, Result, TestSet, ids_hash
+from brainit_eval.result_parts import MetricScore, ProtocolRecord, TestSet
+from brainit_eval.results import Result, ids_hash
 
 
 def make(protocol: str, ids, samples: int = 1, offset: float = 0.0) -> Result:

@@ -36,7 +36,8 @@ def make(
     """Write pages for raters (OUT/pages) and the key (OUT/key.json), which they must not get."""
     from brainit_eval.human.page import StudyImages, write_study
     from brainit_eval.human.trials import check_mode, plan_trials
-    from brainit_eval.images import Pictures, open_pictures, open_truth
+    from brainit_eval.images import open_pictures, open_truth
+    from brainit_eval.picture_set import Pictures
 
     shown = open_truth(truth)
     if not isinstance(shown, Pictures):

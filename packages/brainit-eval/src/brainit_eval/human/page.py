@@ -16,7 +16,7 @@ from PIL import Image
 
 from brainit_eval.human.key import QUESTION, SCHEMA, Key, write_text
 from brainit_eval.human.trials import Candidate, Trial
-from brainit_eval.images import Pictures, match_ids
+from brainit_eval.picture_set import Pictures, match_ids
 from brainit_eval.pictures import to_image
 
 
