@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from brainit_eval._command import Overwrite, clear_errors
+from brainit_eval.cli_human import app as human_app
+from brainit_eval.cli_leaderboard import leaderboard
+from brainit_eval.cli_ood import imagery, synthetic
 
 app = typer.Typer(
     help="Score images reconstructed from brain activity, by any method, and compare honestly.",
@@ -16,6 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(human_app, name="human")
+app.command()(leaderboard)
+app.command()(synthetic)
+app.command()(imagery)
 
 _LAYOUT = "a folder (of pictures, of subjects, of samples in subjects), .h5, .npz or .npy"
 Weights = Annotated[
