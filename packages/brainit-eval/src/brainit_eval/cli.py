@@ -10,6 +10,9 @@ import typer
 
 from brainit_eval._command import Overwrite, clear_errors
 from brainit_eval.cli_controls import controls
+from brainit_eval.cli_human import app as human_app
+from brainit_eval.cli_leaderboard import leaderboard
+from brainit_eval.cli_ood import imagery, synthetic
 
 app = typer.Typer(
     help="Score images reconstructed from brain activity, by any method, and compare honestly.",
@@ -17,6 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(human_app, name="human")
+app.command()(controls)
+app.command()(leaderboard)
+app.command()(synthetic)
+app.command()(imagery)
 
 _LAYOUT = "a folder (of pictures, of subjects, of samples in subjects), .h5, .npz or .npy"
 Weights = Annotated[
@@ -127,9 +135,6 @@ def selftest(weights: Weights = None) -> None:
         typer.echo(f"  {name}: {outcome}")
     if failed:
         raise typer.Exit(1)
-
-
-app.command()(controls)
 
 
 def _device(name: str) -> str:
