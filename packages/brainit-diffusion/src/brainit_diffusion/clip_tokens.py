@@ -125,14 +125,9 @@ class ClipTokens(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the tokens: weights and their type, and conventions, hex."""
-        text = (
-            self.pixels,
-            self.final_norm,
-            self.image_size,
-            self.mean.tolist(),
-            self.std.tolist(),
-        )
-        digest = hashlib.sha256(repr(text).encode())
+        moments = (self.mean.flatten().tolist(), self.std.flatten().tolist())
+        conventions = (self.pixels, self.final_norm, self.image_size, *moments)
+        digest = hashlib.sha256(repr(conventions).encode())
         for name, value in self.visual.state_dict().items():
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -1,4 +1,4 @@
-"""Images to compute tokens of: a folder of picture files, or a dataset of an HDF5 file, and into a store."""
+"""Images of a folder of picture files or of an HDF5 file, and their tokens into a store."""
 
 from __future__ import annotations
 

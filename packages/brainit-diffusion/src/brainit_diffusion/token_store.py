@@ -179,6 +179,8 @@ def _plan(
 
 def _begin(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """The manifest to go on with, its shards checked; a new one where there is none."""
+    for left in (*folder.glob(f".{_MANIFEST}.*.tmp"), *folder.glob(".tokens-*.tmp")):
+        left.unlink()
     if not (folder / _MANIFEST).exists():
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder}: expected an empty folder or a token store")
@@ -189,8 +191,6 @@ def _begin(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
     for name, value in plan.items():
         if manifest[name] != value:
             raise ValueError(f"{folder}: holds a store with other {name}; take another folder")
-    for left in folder.glob(".*.tmp"):
-        left.unlink()
     for shard in manifest["shards"]:
         _check_hash(folder, shard)
     return manifest
