@@ -78,7 +78,7 @@ class Killed(BaseException):
 def test_stopped_at_every_write_and_resumed_to_the_same_bytes(
     call: int, moment: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four manifests and three shards, each synced and renamed: 14 steps, each of which may fail."""
+    """Four manifests and three shards, each synced and renamed: 14 steps that may fail."""
     calls = 0
 
     def stopping(name: str) -> Callable[..., object]:
