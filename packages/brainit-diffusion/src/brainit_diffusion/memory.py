@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.weak import WeakIdKeyDictionary
@@ -52,7 +51,8 @@ def training_memory(
     """Count the bytes of a step of Adam.
 
     The step runs on fake tensors: all shapes and no values, in seconds for billions of parameters.
-    A model and a batch on the meta device do as well, and need no memory at all.
+    A model and a batch that were made under a `FakeTensorMode` (torch) do, and need no memory;
+    on the meta device torch takes another attention, which needs far more than the real one.
 
     Args:
         model: What is trained, as it will be: its types and what learns in it.
@@ -68,10 +68,9 @@ def training_memory(
         sum(x.numel() * x.element_size() for x in part) for part in (held, learning)
     )
     counter = _Counter()
-    # On the meta device there are no values already.
-    fake = None if held[0].is_meta else FakeTensorMode(allow_non_fake_inputs=True)
-    with fake or nullcontext(), counter:
-        known = [fake.from_tensor(x) if fake else x for x in held]
+    built = next((x.fake_mode for x in held if isinstance(x, FakeTensor)), None)
+    with built or FakeTensorMode(allow_non_fake_inputs=True) as fake, counter:
+        known = [fake.from_tensor(x) for x in held]
         counter.known.update((x.untyped_storage(), None) for x in known)
         value = loss()
         gradients = torch.autograd.grad(value, learning, allow_unused=True)
