@@ -54,6 +54,7 @@ Build = Callable[..., tuple[Stage2, Callable[[], Tensor]]]
 @pytest.fixture
 def stage2(build_unet: Callable[[], Any]) -> Build:
     def build(**choice: Any) -> tuple[Stage2, Callable[[], Tensor]]:
+        torch.manual_seed(0)
         model = Stage2(nn.Linear(8, 12), build_unet(), Stage2Config(**choice)).train()
         brain, latents = torch.zeros(4, 5, 8), torch.zeros(4, 4, 32, 32)
         generator = torch.Generator().manual_seed(0)
@@ -86,3 +87,10 @@ def test_checkpointing_and_freezing_spare_memory(stage2: Build) -> None:
     assert kept.activations < plain.activations / 2
     assert kept.weights == plain.weights == frozen.weights
     assert frozen.optimiser == 2 * frozen.gradients == 2 * 4 * (8 * 12 + 12)
+
+
+def test_counting_changes_neither_the_model_nor_what_comes_next(stage2: Build) -> None:
+    (_, undisturbed), (model, loss) = stage2(), stage2()
+    training_memory(model, loss)
+    assert torch.equal(loss(), undisturbed())
+    assert all(p.grad is None for p in model.parameters())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from brainit_diffusion._command import clear_errors
-
-Model = StrEnum("Model", ["unclip", "sdxl"])
 
 
 @clear_errors
@@ -21,7 +18,9 @@ def convert(
     output: Annotated[
         Path, typer.Argument(help="Folder for diffusers; a .safetensors file for sgm.")
     ],
-    model: Annotated[Model, typer.Option(help="What a checkpoint holds.")] = Model.unclip,
+    model: Annotated[
+        Literal["unclip", "sdxl"], typer.Option(help="What a checkpoint holds.")
+    ] = "unclip",
     like: Annotated[
         Path | None, typer.Option(help="Or: a diffusers folder of the same sizes.")
     ] = None,
@@ -40,6 +39,6 @@ def convert(
     if source.is_dir():
         convert_to_sgm(source, output)
     else:
-        configs = known_configs()[model.value] if like is None else read_configs(like)
+        configs = known_configs()[model] if like is None else read_configs(like)
         convert_to_diffusers(source, output, configs)
     typer.echo(f"{output}: converted from {source}")

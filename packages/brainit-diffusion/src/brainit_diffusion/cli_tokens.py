@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from brainit_diffusion._command import clear_errors
-
-Pixels = StrEnum("Pixels", ["clip", "mindeye2"])
-Precision = StrEnum("Precision", ["fp32", "bf16", "fp16"])
 
 
 @clear_errors
@@ -27,12 +23,15 @@ def tokens(
         str, typer.Option(help="Weights of a model name: tag or file.")
     ] = "laion2b_s39b_b160k",
     pixels: Annotated[
-        Pixels, typer.Option(help="mindeye2: (x + 1) / 2 first, as for the public checkpoint.")
-    ] = Pixels.clip,
+        Literal["clip", "mindeye2"],
+        typer.Option(help="mindeye2: (x + 1) / 2 first, as for the public checkpoint."),
+    ] = "clip",
     final_norm: Annotated[
         bool, typer.Option("--final-norm", help="Tokens after the last layer norm.")
     ] = False,
-    precision: Annotated[Precision, typer.Option(help="Of the model.")] = Precision.fp32,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the model.")
+    ] = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     shard_size: Annotated[int, typer.Option(min=1, help="Images in a file.")] = 256,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; the GPU if there is one.")] = "",
@@ -49,8 +48,8 @@ def tokens(
     clip = ClipTokens.load(
         model,
         None if local else pretrained,
-        precision=precision.value,
-        pixels=pixels.value,
+        precision=precision,
+        pixels=pixels,
         final_norm=final_norm,
     ).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     source = {"model": model, "pretrained": None if local else pretrained}
