@@ -210,6 +210,10 @@ def test_tokens_that_cannot_be_kept(tmp_path: Path) -> None:
     large[6, 1, 1] = 70_000
     with pytest.raises(ValueError, match=r"image 'image6'.*too large for torch.float16"):
         write(tmp_path / "half", lambda rows: large[rows.start : rows.stop])
+    missing = ALL.clone()
+    missing[9, 2, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"image 'image9'.*NaN"):
+        write(tmp_path / "nan", lambda rows: missing[rows.start : rows.stop])
     store = write(tmp_path / "wide", lambda r: large[r.start : r.stop], dtype=torch.float32)
     assert torch.equal(store.read(IDS), large)
     with pytest.raises(ValueError, match=r"expected \[4, T, W\], got \(3, 3, 5\)"):
