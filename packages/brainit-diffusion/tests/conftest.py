@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -41,6 +43,11 @@ def tiny_unet() -> UNet2DConditionModel:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=32,
     )
+
+
+@pytest.fixture(scope="session")
+def build_unet() -> Callable[[], UNet2DConditionModel]:
+    return tiny_unet
 
 
 @pytest.fixture(scope="session")
