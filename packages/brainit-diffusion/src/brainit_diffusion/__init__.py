@@ -15,44 +15,59 @@ if TYPE_CHECKING:
     from brainit_diffusion.clip_tokens import ClipTokens
     from brainit_diffusion.fusion import Fusion, fuse
     from brainit_diffusion.objective import denoising_loss, vector_condition
-    from brainit_diffusion.refine import load_refiner, refine_images
-    from brainit_diffusion.sampler import draw_start, sample
-    from brainit_diffusion.schedule import euler_scheduler, euler_timesteps, sigma_table
+    from brainit_diffusion.pipeline import BrainITPipeline, BrainITPipelineOutput
+    from brainit_diffusion.refine import lazy_refiner, load_refiner, refine_images
+    from brainit_diffusion.sampler import draw_start
+    from brainit_diffusion.schedule import (
+        euler_scheduler,
+        euler_timesteps,
+        few_step_scheduler,
+        sigma_table,
+    )
     from brainit_diffusion.unclip import UnCLIP
+    from brainit_diffusion.unconditional import UnconditionalTokens
     from brainit_diffusion.unet import added_conditions, unclip_unet_config
 
 _HOMES = {
+    "BrainITPipeline": "pipeline",
+    "BrainITPipelineOutput": "pipeline",
     "ClipTokens": "clip_tokens",
     "Fusion": "fusion",
     "UnCLIP": "unclip",
+    "UnconditionalTokens": "unconditional",
     "added_conditions": "unet",
     "draw_start": "sampler",
     "denoising_loss": "objective",
     "euler_scheduler": "schedule",
     "euler_timesteps": "schedule",
+    "few_step_scheduler": "schedule",
     "fuse": "fusion",
+    "lazy_refiner": "refine",
     "load_refiner": "refine",
     "refine_images": "refine",
-    "sample": "sampler",
     "sigma_table": "schedule",
     "unclip_unet_config": "unet",
     "vector_condition": "objective",
 }
 
 __all__ = [
+    "BrainITPipeline",
+    "BrainITPipelineOutput",
     "ClipTokens",
     "Fusion",
     "UnCLIP",
+    "UnconditionalTokens",
     "__version__",
     "added_conditions",
     "denoising_loss",
     "draw_start",
     "euler_scheduler",
     "euler_timesteps",
+    "few_step_scheduler",
     "fuse",
+    "lazy_refiner",
     "load_refiner",
     "refine_images",
-    "sample",
     "sigma_table",
     "unclip_unet_config",
     "vector_condition",
