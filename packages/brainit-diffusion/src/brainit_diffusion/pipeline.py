@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import BaseOutput
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from brainit_diffusion.checkpoint import check_component
@@ -80,7 +81,11 @@ class BrainITPipeline(DiffusionPipeline):
     scheduler: Any
     unconditional_tokens: Any
     config: Any
+    maybe_free_model_hooks: Any
     progress_bar: Any
+    register_modules: Any
+    register_to_config: Any
+    _execution_device: Any
 
     def __init__(
         self,
@@ -88,7 +93,7 @@ class BrainITPipeline(DiffusionPipeline):
         unet: UNet2DConditionModel,
         scheduler: SchedulerMixin,
         unconditional_tokens: UnconditionalTokens | None = None,
-        original_size: tuple[int, int] | None = None,
+        original_size: tuple[int, int] | list[int] | None = None,
     ) -> None:
         super().__init__()
         check_components(vae, unet, unconditional_tokens)
@@ -96,8 +101,8 @@ class BrainITPipeline(DiffusionPipeline):
             vae=vae, unet=unet, scheduler=scheduler, unconditional_tokens=unconditional_tokens
         )
         self.register_to_config(original_size=original_size)
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.image_size = int(unet.config.sample_size) * factor
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.image_size = int(self.unet.config.sample_size) * factor
         self.image_processor = VaeImageProcessor(vae_scale_factor=factor)
         self._interrupt = False
 
@@ -197,7 +202,8 @@ class BrainITPipeline(DiffusionPipeline):
         self._guidance_scale, self._interrupt = guidance_scale, False
         tokens = tokens.repeat_interleave(num_images_per_prompt, 0)
         tokens = tokens.to(self._execution_device, torch.float32)
-        noise, against = self._draw(tokens, generator, noise_offset, unconditional)
+        generators = one_each(generator, len(tokens))
+        noise, against = self._draw(tokens, generators, noise_offset, unconditional)
         set_timesteps(self.scheduler, num_inference_steps, tokens.device)
         if image is not None:
             image = image.repeat_interleave(num_images_per_prompt, 0)
@@ -207,6 +213,7 @@ class BrainITPipeline(DiffusionPipeline):
             timesteps,
             tokens,
             against,
+            None if generator is None else generators,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
@@ -229,12 +236,16 @@ class BrainITPipeline(DiffusionPipeline):
         return resized.clamp(0, 1)
 
     def _draw(
-        self, tokens: Tensor, generator: Generators, noise_offset: float, unconditional: str
+        self,
+        tokens: Tensor,
+        generators: Sequence[torch.Generator | None],
+        noise_offset: float,
+        unconditional: str,
     ) -> tuple[Tensor, Tensor]:
         """Start noise, and the tokens to guide away from, on the device of `tokens`."""
         config = self.unet.config
         noise, drawn = draw_start(
-            one_each(generator, len(tokens)),
+            generators,
             (config.in_channels, config.sample_size, config.sample_size),
             tuple(tokens.shape[1:]),
             noise_offset,
@@ -270,12 +281,15 @@ class BrainITPipeline(DiffusionPipeline):
         timesteps: Tensor,
         tokens: Tensor,
         against: Tensor,
+        generators: Sequence[torch.Generator | None] | None,
         on_step_end: OnStepEnd | None,
         wanted: Sequence[str],
     ) -> Tensor:
         """Run the scheduler's steps, guided."""
         size = self.config.original_size or (self.image_size, self.image_size)
         time_ids = vector_condition(len(tokens), tuple(size), device=tokens.device)
+        random = "generator" in signature(self.scheduler.step).parameters
+        options = {"generator": generators} if random else {}
         with self.progress_bar(total=len(timesteps)) as bar:
             for step, timestep in enumerate(timesteps):
                 if self._interrupt:
@@ -284,7 +298,9 @@ class BrainITPipeline(DiffusionPipeline):
                 predicted = guided_prediction(
                     self.unet, noisy, timestep, tokens, against, time_ids, self._guidance_scale
                 )
-                latents = self.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+                latents = self.scheduler.step(
+                    predicted, timestep, latents, **options, return_dict=False
+                )[0]
                 if on_step_end is not None:
                     state = {"latents": latents, "tokens": tokens}
                     state |= on_step_end(
@@ -296,7 +312,7 @@ class BrainITPipeline(DiffusionPipeline):
 
 
 def _spread(images: Tensor, samples: int) -> Tensor | None:
-    """Standard deviation over the samples of each trial [B, H, W]; images [B * samples, 3, H, W]."""
+    """Standard deviation [B, H, W] over the samples of each trial, of [B * samples, 3, H, W]."""
     if samples == 1:
         return None
     trials = images.reshape(-1, samples, *images.shape[1:])

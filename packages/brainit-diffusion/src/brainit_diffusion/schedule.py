@@ -82,9 +82,9 @@ def set_timesteps(scheduler: Any, steps: int, device: torch.device | str | None 
         ValueError: If `steps` is out of range.
     """
     timesteps = euler_timesteps(steps)
-    config = scheduler.config
-    own = config.get("use_karras_sigmas") or config.get("use_exponential_sigmas")
-    if isinstance(scheduler, EulerDiscreteScheduler) and not (own or config.use_beta_sigmas):
+    others = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+    euler = type(scheduler) is EulerDiscreteScheduler
+    if euler and not any(scheduler.config[name] for name in others):
         scheduler.set_timesteps(timesteps=timesteps, device=device)
     else:
         scheduler.set_timesteps(steps, device=device)

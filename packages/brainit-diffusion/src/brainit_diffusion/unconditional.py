@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 
@@ -16,9 +16,7 @@ class UnconditionalTokens(ModelMixin, ConfigMixin):
         width: Their width, W.
     """
 
-    config_name = "config.json"
-
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, n_tokens: int = 256, width: int = 1664) -> None:
         super().__init__()
         self.tokens = nn.Parameter(torch.zeros(n_tokens, width))
