@@ -157,7 +157,7 @@ def test_half_precision_is_the_networks_alone(
     pipeline, types = fresh(), {}
 
     def record(name: str) -> Any:
-        return lambda _, args: types.setdefault(name, args[0].dtype)
+        return lambda _, args: types.update({name: args[0].dtype})
 
     def callback(pipe: Any, _: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         types["latents"], types["sigmas"] = tensors["latents"].dtype, pipe.scheduler.sigmas.dtype

@@ -40,7 +40,8 @@ def test_save_and_load(fresh: Any, tokens: torch.Tensor, tmp_path: Path) -> None
         pipe(tokens, generator=torch.Generator().manual_seed(1), **options).images
         for pipe in (pipeline, loaded)
     )
-    assert torch.equal(first, again)
+    # Weights elsewhere in memory may take kernels that sum in another order.
+    assert torch.allclose(first, again, atol=1e-5)
 
 
 def test_options_of_from_pretrained(fresh: Any, folder: Path) -> None:
