@@ -113,6 +113,7 @@ def test_callback_sees_and_replaces_and_stops(pipeline: Any, tokens: torch.Tenso
 
     def callback(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         calls.append((step, float(timestep), set(tensors)))
+        assert (pipe.guidance_scale, pipe.num_timesteps, pipe.interrupt) == (2.0 - step, 3, False)
         pipe._guidance_scale = 1.0
         pipe._interrupt = step == 1
         return {"latents": torch.zeros_like(tensors["latents"])}
@@ -192,6 +193,7 @@ def test_half_precision_is_the_networks_alone(
         ({"unconditional": "none"}, "'normal', 'zeros' or 'learned'"),
         ({"unconditional": "learned"}, "no learned tokens"),
         ({"output_type": "jpg"}, "output_type"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, r"\['latents', 'tokens'\], got"),
     ],
 )
 def test_wrong_calls(

@@ -40,6 +40,11 @@ def test_save_and_load(fresh: Any, tokens: torch.Tensor, tmp_path: Path) -> None
         pipe(tokens, generator=torch.Generator().manual_seed(1), **options).images
         for pipe in (pipeline, loaded)
     )
+    images = UnCLIP.load(tmp_path).generate(
+        tokens, steps=2, seeds=[1, 2, 3], unconditional="learned"
+    )
+    own = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+    assert torch.allclose(images, pipeline(tokens, generator=own, **options).images, atol=1e-5)
     # Weights elsewhere in memory may take kernels that sum in another order.
     assert torch.allclose(first, again, atol=1e-5)
 
@@ -51,6 +56,23 @@ def test_options_of_from_pretrained(fresh: Any, folder: Path) -> None:
     assert loaded.unet is unet
     assert loaded.vae.dtype == torch.bfloat16
     assert loaded.unconditional_tokens is None
+
+
+def test_a_repository_is_downloaded_and_checked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def download(name: str, **options: Any) -> str:
+        asked.append((name, options))
+        return str(folder)
+
+    monkeypatch.setattr(BrainITPipeline, "download", download)
+    BrainITPipeline.from_pretrained("lab/model", revision="1")
+    assert asked == [("lab/model", {"revision": "1", "use_safetensors": True})]
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(FileNotFoundError, match="is missing"):
+        BrainITPipeline.from_pretrained("lab/model")
 
 
 def test_shards_and_variants(fresh: Any, tmp_path: Path) -> None:

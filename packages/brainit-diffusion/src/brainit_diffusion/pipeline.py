@@ -16,7 +16,6 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from brainit_diffusion.checkpoint import check_component
 from brainit_diffusion.inputs import (
     Generators,
     check_components,
@@ -24,6 +23,7 @@ from brainit_diffusion.inputs import (
     check_tokens,
     one_each,
 )
+from brainit_diffusion.integrity import check_component
 from brainit_diffusion.latents import decode_latents, encode_images
 from brainit_diffusion.objective import vector_condition
 from brainit_diffusion.sampler import draw_start, guided_prediction
@@ -104,7 +104,7 @@ class BrainITPipeline(DiffusionPipeline):
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.image_size = int(self.unet.config.sample_size) * factor
         self.image_processor = VaeImageProcessor(vae_scale_factor=factor)
-        self._interrupt = False
+        self._guidance_scale, self._num_timesteps, self._interrupt = 1.0, 0, False
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> BrainITPipeline:
@@ -140,6 +140,11 @@ class BrainITPipeline(DiffusionPipeline):
     def guidance_scale(self) -> float:
         """Guidance of the running sampling; a callback may change `_guidance_scale`."""
         return self._guidance_scale
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many steps the running sampling takes."""
+        return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
@@ -199,6 +204,12 @@ class BrainITPipeline(DiffusionPipeline):
         check_start(image, start_step, num_inference_steps, len(tokens))
         if output_type not in OUTPUTS:
             raise ValueError(f"output_type: expected one of {OUTPUTS}, got {output_type!r}")
+        wanted = callback_on_step_end_tensor_inputs
+        if not set(wanted) <= set(self._callback_tensor_inputs):
+            raise ValueError(
+                "callback_on_step_end_tensor_inputs: expected some of "
+                f"{self._callback_tensor_inputs}, got {list(wanted)}"
+            )
         self._guidance_scale, self._interrupt = guidance_scale, False
         tokens = tokens.repeat_interleave(num_images_per_prompt, 0)
         tokens = tokens.to(self._execution_device, torch.float32)
@@ -208,14 +219,9 @@ class BrainITPipeline(DiffusionPipeline):
         if image is not None:
             image = image.repeat_interleave(num_images_per_prompt, 0)
         latents, timesteps = self._start(image, noise, start_step)
+        random = None if generator is None else generators
         latents = self._denoise(
-            latents,
-            timesteps,
-            tokens,
-            against,
-            None if generator is None else generators,
-            callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
+            latents, timesteps, tokens, against, random, callback_on_step_end, wanted
         )
         images, uncertainty = latents, None
         if output_type != "latent":
@@ -288,8 +294,9 @@ class BrainITPipeline(DiffusionPipeline):
         """Run the scheduler's steps, guided."""
         size = self.config.original_size or (self.image_size, self.image_size)
         time_ids = vector_condition(len(tokens), tuple(size), device=tokens.device)
-        random = "generator" in signature(self.scheduler.step).parameters
-        options = {"generator": generators} if random else {}
+        draws = "generator" in signature(self.scheduler.step).parameters
+        options = {"generator": generators} if draws else {}
+        self._num_timesteps = len(timesteps)
         with self.progress_bar(total=len(timesteps)) as bar:
             for step, timestep in enumerate(timesteps):
                 if self._interrupt:

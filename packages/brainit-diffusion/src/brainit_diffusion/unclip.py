@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    EulerDiscreteScheduler,
-    SchedulerMixin,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 
-from brainit_diffusion.checkpoint import check_component
 from brainit_diffusion.inputs import check_start, check_tokens
+from brainit_diffusion.integrity import check_component
 from brainit_diffusion.latents import decode_latents, encode_images
 from brainit_diffusion.pipeline import BrainITPipeline, OnStepEnd
 from brainit_diffusion.schedule import euler_scheduler
+from brainit_diffusion.unconditional import UnconditionalTokens
 
 
 class UnCLIP:
@@ -31,6 +27,7 @@ class UnCLIP:
         original_size: Height and width of the vector condition in pixels; the image size if None.
             The public checkpoint wants (768, 768).
         scheduler: SDXL's noise schedule and a prediction of noise if None (`euler_scheduler`).
+        unconditional_tokens: For `unconditional="learned"`.
 
     Attributes:
         pipeline: The `BrainITPipeline` of these parts.
@@ -42,23 +39,29 @@ class UnCLIP:
         unet: UNet2DConditionModel,
         original_size: tuple[int, int] | None = None,
         scheduler: SchedulerMixin | None = None,
+        unconditional_tokens: UnconditionalTokens | None = None,
     ) -> None:
         # Any: diffusers' classes get much of what they have at run time.
         chosen: Any = scheduler or euler_scheduler()
-        self.pipeline: Any = BrainITPipeline(vae, unet, chosen, original_size=original_size)
+        self.pipeline: Any = BrainITPipeline(vae, unet, chosen, unconditional_tokens, original_size)
         self.vae, self.unet = cast(Any, vae).eval(), cast(Any, unet).eval()
 
     @classmethod
     def load(cls, folder: Path | str, original_size: tuple[int, int] | None = None) -> UnCLIP:
-        """Read the diffusers folders `vae/` and `unet/` of a folder, in float32.
+        """Read a folder that a `BrainITPipeline` saved, or the two folders `vae/` and `unet/`.
 
-        A `scheduler/` beside them says how the UNet was trained; without one it predicts noise.
+        All in float32. Beside the two, a `scheduler/` (of Euler's) says how the UNet was trained;
+        without one it predicts noise.
 
         Raises:
             FileNotFoundError: If one of the two, or a part of it, is missing.
             ValueError: If files are cut off, or are not those of one unCLIP model.
         """
         folder = Path(folder)
+        if (folder / BrainITPipeline.config_name).is_file():
+            saved: Any = BrainITPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+            size = original_size or saved.config.original_size
+            return cls(saved.vae, saved.unet, size, saved.scheduler, saved.unconditional_tokens)
         vae = _read(folder / "vae", AutoencoderKL)
         unet = _read(folder / "unet", UNet2DConditionModel)
         own = (folder / "scheduler").is_dir()
