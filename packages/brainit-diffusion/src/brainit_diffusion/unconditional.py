@@ -8,7 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 
-class UnconditionalTokens(ModelMixin, ConfigMixin):
+class UnconditionalTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """One learned set of tokens, for every image; a component of `BrainITPipeline`.
 
     Args:
