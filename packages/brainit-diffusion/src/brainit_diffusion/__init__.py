@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     from brainit_diffusion.image_files import open_images, store_tokens
     from brainit_diffusion.memory import TrainingMemory, training_memory
     from brainit_diffusion.objective import denoising_loss, vector_condition
-    from brainit_diffusion.refine import load_refiner, refine_images
-    from brainit_diffusion.sampler import draw_start, sample
-    from brainit_diffusion.schedule import euler_scheduler, euler_timesteps, sigma_table
+    from brainit_diffusion.pipeline import BrainITPipeline, BrainITPipelineOutput
+    from brainit_diffusion.refine import lazy_refiner, load_refiner, refine_images
+    from brainit_diffusion.sampler import draw_start
+    from brainit_diffusion.schedule import (
+        euler_scheduler,
+        euler_timesteps,
+        few_step_scheduler,
+        sigma_table,
+    )
     from brainit_diffusion.stage2 import Stage2, Stage2Config
     from brainit_diffusion.token_store import TokenStore, write_tokens
     from brainit_diffusion.unclip import UnCLIP
+    from brainit_diffusion.unconditional import UnconditionalTokens
     from brainit_diffusion.unet import added_conditions, unclip_unet_config
 
 _HOMES = {
+    "BrainITPipeline": "pipeline",
+    "BrainITPipelineOutput": "pipeline",
     "ClipTokens": "clip_tokens",
     "Fusion": "fusion",
     "Stage2": "stage2",
@@ -35,6 +44,7 @@ _HOMES = {
     "TokenStore": "token_store",
     "TrainingMemory": "memory",
     "UnCLIP": "unclip",
+    "UnconditionalTokens": "unconditional",
     "added_conditions": "unet",
     "convert_to_diffusers": "checkpoint_files",
     "convert_to_sgm": "checkpoint_files",
@@ -42,12 +52,13 @@ _HOMES = {
     "denoising_loss": "objective",
     "euler_scheduler": "schedule",
     "euler_timesteps": "schedule",
+    "few_step_scheduler": "schedule",
     "fuse": "fusion",
     "known_configs": "conversion",
+    "lazy_refiner": "refine",
     "load_refiner": "refine",
     "open_images": "image_files",
     "refine_images": "refine",
-    "sample": "sampler",
     "sigma_table": "schedule",
     "store_tokens": "image_files",
     "to_diffusers": "conversion",
@@ -59,6 +70,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "BrainITPipeline",
+    "BrainITPipelineOutput",
     "ClipTokens",
     "Fusion",
     "Stage2",
@@ -66,6 +79,7 @@ __all__ = [
     "TokenStore",
     "TrainingMemory",
     "UnCLIP",
+    "UnconditionalTokens",
     "__version__",
     "added_conditions",
     "convert_to_diffusers",
@@ -74,12 +88,13 @@ __all__ = [
     "draw_start",
     "euler_scheduler",
     "euler_timesteps",
+    "few_step_scheduler",
     "fuse",
     "known_configs",
+    "lazy_refiner",
     "load_refiner",
     "open_images",
     "refine_images",
-    "sample",
     "sigma_table",
     "store_tokens",
     "to_diffusers",
