@@ -38,7 +38,7 @@ class UnCLIP:
         vae: AutoencoderKL,
         unet: UNet2DConditionModel,
         original_size: tuple[int, int] | None = None,
-        scheduler: SchedulerMixin | None = None,
+        scheduler: EulerDiscreteScheduler | SchedulerMixin | None = None,
         unconditional_tokens: UnconditionalTokens | None = None,
     ) -> None:
         # Any: diffusers' classes get much of what they have at run time.
