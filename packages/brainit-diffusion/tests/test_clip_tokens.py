@@ -77,6 +77,75 @@ def test_tokens_are_the_last_block_without_the_class_token(
     assert not tokens.requires_grad
 
 
+def test_mindeye2_pixels_are_shifted_before_the_normalisation(
+    folder: Path, clip: ClipTokens, images: torch.Tensor
+) -> None:
+    public = ClipTokens.load(f"local-dir:{folder}", pixels="mindeye2")
+    assert torch.allclose(public._pixels(images), normalised((images + 1) / 2), atol=1e-6)
+    # Resized first, as the public code does: a shift and a resizing commute but for clipping.
+    sharp = (torch.rand(2, 3, 50, 50, generator=torch.Generator().manual_seed(2)) > 0.5).float()
+    assert torch.equal(public.encode(sharp), clip.encode((clip.resize(sharp) + 1) / 2))
+    with pytest.raises(ValueError, match="expected clip or mindeye2"):
+        ClipTokens(clip.visual, MEAN, STD, pixels="sgm")  # type: ignore[arg-type]
+
+
+def test_final_norm_gives_open_clips_own_token_output(folder: Path, images: torch.Tensor) -> None:
+    normed = ClipTokens.load(f"local-dir:{folder}", final_norm=True)
+    tokens = normed.encode(images)
+    normed.visual.output_tokens = True
+    _, expected = normed.visual(normalised(images))
+    assert torch.allclose(tokens, expected, atol=1e-6)
+    assert not torch.allclose(tokens, ClipTokens.load(f"local-dir:{folder}").encode(images))
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.half)])
+def test_half_precision_is_as_close_as_rounding_allows(
+    precision: Any, dtype: torch.dtype, folder: Path, clip: ClipTokens, images: torch.Tensor
+) -> None:
+    half = ClipTokens.load(f"local-dir:{folder}", precision=precision)
+    assert half.visual.transformer.resblocks[0].attn.in_proj_weight.dtype == dtype
+    assert half.visual.ln_post.weight.dtype == torch.float32
+    tokens, truth = half.encode(images), clip.encode(images)
+    assert tokens.dtype == torch.float32
+    error = (tokens - truth).norm() / truth.norm()
+    # Embedding and two blocks round about 20 times in a row on the way to a token, each time by
+    # at most half a unit; independent, they would add up to less.
+    assert 0 < error < 20 * torch.finfo(dtype).eps / 2
+
+
+def test_weights_come_from_a_file_by_name(tmp_path: Path, images: torch.Tensor) -> None:
+    open_clip.add_model_config(_named(tmp_path, CONFIG))
+    torch.manual_seed(3)
+    model = open_clip.CLIP(**CONFIG)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    clip = ClipTokens.load("tiny-by-name", str(tmp_path / "weights.safetensors"))
+    expected = ClipTokens(model.visual, clip.mean.flatten().tolist(), clip.std.flatten().tolist())
+    assert torch.equal(clip.encode(images), expected.encode(images))
+
+
+def _named(folder: Path, config: dict[str, Any]) -> Path:
+    (folder / "tiny-by-name.json").write_text(json.dumps(config))
+    return folder / "tiny-by-name.json"
+
+
+def test_fingerprint_tells_models_and_conventions_apart(folder: Path) -> None:
+    def load(**choice: Any) -> str:
+        return ClipTokens.load(f"local-dir:{folder}", **choice).fingerprint()
+
+    choices: list[dict[str, Any]] = [
+        {},
+        {"pixels": "mindeye2"},
+        {"final_norm": True},
+        {"precision": "bf16"},
+    ]
+    marks = [load(**choice) for choice in choices]
+    assert len(set(marks)) == len(choices)
+    assert load() == marks[0]
+    other = ClipTokens.load(f"local-dir:{folder}")
+    other.visual.proj.data[0, 0] += 1e-3
+    assert other.fingerprint() not in marks
+
+
 def test_images_of_another_size_are_prepared_as_by_open_clip(
     folder: Path, clip: ClipTokens, images: torch.Tensor
 ) -> None:

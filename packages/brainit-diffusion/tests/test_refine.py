@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from brainit_diffusion import refine
 from brainit_diffusion.refine import refine_images
 
 
@@ -92,3 +93,42 @@ def test_wrong_numbers() -> None:
         refine_images(None, torch.zeros(1, 3, 8, 8), [1], last_steps=26)
     with pytest.raises(ValueError, match="one per image"):
         refine_images(None, torch.zeros(1, 3, 8, 8), [1, 2])
+    with pytest.raises(ValueError, match="negative_prompt: expected 1"):
+        refine_images(None, torch.zeros(1, 3, 8, 8), [1], negative_prompt=["a", "b"])
+    with pytest.raises(ValueError, match=r"values in \[0, 1\], got -1"):
+        refine_images(None, torch.full((1, 3, 8, 8), -1.0), [1])
+
+
+def test_a_lazy_refiner_reads_its_pipeline_once_and_late(
+    pipeline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+
+    def load(*args: Any) -> Any:
+        read.append(args)
+        return pipeline
+
+    monkeypatch.setattr(refine, "load_refiner", load)
+    settings: dict[str, Any] = {"size": 16, "steps": 4, "last_steps": 2}
+    refiner = refine.lazy_refiner("some/model", torch.float32, **settings)
+    assert not read
+    images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    results = [refiner(images, [5, 6]) for _ in range(2)]
+    assert read == [("some/model", torch.float32)]
+    assert torch.equal(*results)
+    assert torch.equal(results[0], refine_images(pipeline, images, [5, 6], **settings))
+
+
+def test_each_image_has_its_own_prompts(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def encode(prompt: list[str], negative_prompt: list[str], **options: Any) -> Any:
+        given.append((prompt, negative_prompt))
+        raise StopIteration
+
+    monkeypatch.setattr(pipeline, "encode_prompt", encode)
+    with pytest.raises(StopIteration):
+        refine_images(
+            pipeline, torch.zeros(2, 3, 8, 8), [1, 2], prompt=["a cat", "a dog"], negative_prompt=""
+        )
+    assert given == [(["a cat", "a dog"], ["", ""])]

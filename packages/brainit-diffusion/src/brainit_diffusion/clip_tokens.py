@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Pixels = Literal["clip", "mindeye2"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class ClipTokens(nn.Module):
@@ -18,42 +22,71 @@ class ClipTokens(nn.Module):
         visual: OpenCLIP's vision transformer.
         mean: Normalisation mean per colour channel.
         std: Normalisation standard deviation per colour channel.
+        pixels: What the model sees of images in [0, 1] before the normalisation: "clip", them, as
+            it was trained; "mindeye2", (x + 1) / 2 of them, as the public unCLIP checkpoint of
+            MindEye2 (arXiv 2403.11207) is used, whose image encoder expects values in [-1, 1].
+        final_norm: Whether tokens pass the model's last layer norm, before its pooling. In
+            OpenCLIP's own token output they do since 2.23, and that is what is fed to the public
+            checkpoint.
 
     Raises:
-        ValueError: If the model has no plain vision transformer.
+        ValueError: If the model has no plain vision transformer, or `pixels` is neither.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, visual: nn.Module, mean: tuple[float, float, float], std: tuple[float, float, float]
+        self,
+        visual: nn.Module,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        *,
+        pixels: Pixels = "clip",
+        final_norm: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(visual, open_clip.transformer.VisionTransformer):
             raise ValueError(f"expected an OpenCLIP VisionTransformer, got {type(visual).__name__}")
+        if pixels not in get_args(Pixels):
+            raise ValueError(f"pixels {pixels!r}: expected clip or mindeye2")
+        self.pixels, self.final_norm = pixels, final_norm
         self.visual: Any = visual.eval().requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @classmethod
-    def load(cls, name: str, pretrained: str | None = None) -> ClipTokens:
+    def load(
+        cls,
+        name: str,
+        pretrained: str | None = None,
+        *,
+        precision: Precision = "fp32",
+        pixels: Pixels = "clip",
+        final_norm: bool = False,
+    ) -> ClipTokens:
         """Load by OpenCLIP's names; the text side is dropped.
 
         Args:
             name: "local-dir:FOLDER", "hf-hub:ORG/REPO" or a model name such as "ViT-bigG-14".
             pretrained: For a model name: its weights' tag or file ("laion2b_s39b_b160k"); None
                 means random weights.
+            precision: Of weights and products; layer norms stay in float32.
+            pixels: See the class.
+            final_norm: See the class.
 
         Raises:
             FileNotFoundError: If a local folder does not hold a model.
+            ValueError: If the model has no plain vision transformer, or `pixels` is neither.
         """
         scheme, _, folder = name.partition("local-dir:")
         if not scheme and not (Path(folder) / "open_clip_config.json").is_file():
             raise FileNotFoundError(f"{folder}: expected an OpenCLIP model (open_clip_config.json)")
-        model: Any = open_clip.create_model(name, pretrained=pretrained)
+        model: Any = open_clip.create_model(name, pretrained=pretrained, precision=precision)
         config = open_clip.get_model_preprocess_cfg(model)
-        return cls(model.visual, config["mean"], config["std"])
+        return cls(
+            model.visual, config["mean"], config["std"], pixels=pixels, final_norm=final_norm
+        )
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -74,7 +107,7 @@ class ClipTokens(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor, batch_size: int = 64) -> Tensor:
-        """Patch tokens of the last block before norm, pooling and projection; no class token.
+        """Patch tokens of the last block before pooling and projection; no class token.
 
         Args:
             images: In [0, 1] [B, 3, H, W], any size; resized (bicubic, antialiased) to a square.
@@ -90,9 +123,23 @@ class ClipTokens(nn.Module):
         """Pooled and projected embedding [B, E] of images in [0, 1], of any length."""
         return self._batched(self.visual, images, batch_size)
 
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the tokens: weights and their type, and conventions, hex."""
+        moments = (self.mean.flatten().tolist(), self.std.flatten().tolist())
+        conventions = (self.pixels, self.final_norm, self.image_size, *moments)
+        digest = hashlib.sha256(repr(conventions).encode())
+        for name, value in self.visual.state_dict().items():
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def _tokens(self, pixels: Tensor) -> Tensor:
         last = self.visual.forward_intermediates(
-            pixels, indices=1, output_fmt="NLC", intermediates_only=True
+            pixels,
+            indices=1,
+            output_fmt="NLC",
+            intermediates_only=True,
+            normalize_intermediates=self.final_norm,
         )
         tokens: Tensor = last["image_intermediates"][0]
         return tokens
@@ -105,11 +152,18 @@ class ClipTokens(nn.Module):
         parts = [function(self._pixels(part)).float() for part in images.split(batch_size)]
         return torch.cat(parts).to(images.device)
 
+    def resize(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] [B, 3, H, W] in the model's size (bicubic, antialiased, clamped)."""
+        if images.shape[-2:] == self.image_size:
+            return images
+        resized = F.interpolate(
+            images, self.image_size, mode="bicubic", antialias=True, align_corners=False
+        )
+        return resized.clamp(0, 1)
+
     def _pixels(self, images: Tensor) -> Tensor:
-        """Resize and normalise."""
-        images = images.to(self.mean)
-        if images.shape[-2:] != self.image_size:
-            images = F.interpolate(
-                images, self.image_size, mode="bicubic", antialias=True, align_corners=False
-            ).clamp(0, 1)
-        return (images - self.mean) / self.std
+        """Resize and normalise, in float32 up to the end."""
+        images = self.resize(images.to(self.mean))
+        if self.pixels == "mindeye2":
+            images = (images + 1) / 2
+        return ((images - self.mean) / self.std).to(self.visual.conv1.weight.dtype)

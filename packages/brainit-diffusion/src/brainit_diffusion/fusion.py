@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,17 +16,20 @@ Refiner = Callable[[Tensor, Sequence[int]], Tensor]
 
 @dataclass(frozen=True)
 class Fusion:
-    """A fusion with its intermediates; images in [0, 1], float32 on the CPU.
+    """A fusion with its intermediates; images in [0, 1], all float32 on the CPU.
 
     Attributes:
-        coarse: The VAE's copy of the coarse images, all that the start can hold [B, 3, S, S].
-        fused: What the semantic model made of them [B, 3, S, S].
         images: The final images: refined ones if there is a refiner, else `fused`.
+        fused: What the semantic model made of the coarse images and the tokens [B, 3, S, S].
+        coarse: The VAE's copy of the coarse images, all that the start can hold [B, 3, S, S];
+            only if it was asked for.
+        latents: After every step that ran, on the scheduler's scale [B, steps, C, h, w]; likewise.
     """
 
-    coarse: Tensor
-    fused: Tensor
     images: Tensor
+    fused: Tensor
+    coarse: Tensor | None = None
+    latents: Tensor | None = None
 
 
 def fuse(
@@ -33,16 +37,13 @@ def fuse(
     tokens: Tensor,
     coarse: Tensor,
     start_step: int = 14,
-    steps: int = 38,
-    guidance_scale: float = 5.0,
-    noise_offset: float = 0.04,
     contrast: float = 0.8,
     *,
     seeds: Sequence[int],
     refiner: Refiner | None = None,
+    keep: bool = False,
     batch_size: int = 32,
-    dtype: torch.dtype = torch.float32,
-    progress: bool = False,
+    **options: Any,
 ) -> Fusion:
     """Reconstruct images from both branches of Brain-IT (arXiv 2510.25976).
 
@@ -53,39 +54,44 @@ def fuse(
         unclip: The model.
         tokens: Predicted CLIP tokens [B, T, W].
         coarse: Images of the low-level branch in [0, 1] [B, 3, H, W].
-        start_step: Step of `steps` to start from: a later one keeps more of the coarse image.
-        steps: Euler steps of the whole schedule.
-        guidance_scale: Classifier-free guidance.
-        noise_offset: Offset of the start noise.
+        start_step: Step to start from, of 38 if `steps` is not among the options: a later one keeps
+            more of the coarse image.
         contrast: Factor on the distance from mid-grey.
         seeds: One per image.
-        refiner: Takes images and seeds; `functools.partial(refine_images, pipeline)` for SDXL.
+        refiner: Takes images and seeds: `SDXLRefiner`.
+        keep: Whether to return the coarse image's copy and the latents too.
         batch_size: Images sampled at a time.
-        dtype: Computing type, by autocast.
-        progress: Show bars.
+        **options: Those of `UnCLIP.generate`.
 
     Returns:
-        Final and intermediate images.
+        The final images and the fused ones, and with `keep` what came before them.
 
     Raises:
         ValueError: If shapes, ranges or the number of seeds do not fit.
     """
+    path: list[Tensor] = []
 
-    def run(first: int, contrast: float) -> Tensor:
-        return unclip.generate(
-            tokens,
-            coarse,
-            first,
-            steps,
-            guidance_scale,
-            noise_offset,
-            contrast,
-            seeds=seeds,
-            batch_size=batch_size,
-            dtype=dtype,
-            progress=progress,
-        )
+    def record(_: Any, __: int, ___: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+        path.append(tensors["latents"].cpu())
+        return {}
 
-    fused = run(start_step, contrast)
+    options |= {"seeds": seeds, "batch_size": batch_size}
+    if keep:
+        options["on_step_end"] = record
+    fused = unclip.generate(tokens, coarse, start_step, contrast=contrast, **options)
     images = fused if refiner is None else refiner(fused, seeds)
-    return Fusion(run(steps, 1.0), fused, images)
+    if not keep:
+        return Fusion(images, fused)
+    parts = coarse.split(batch_size)
+    copies = torch.cat([unclip.decode(unclip.encode(part)).cpu() for part in parts])
+    return Fusion(images, fused, copies, _join(path, len(parts)))
+
+
+def _join(path: Sequence[Tensor], batches: int) -> Tensor | None:
+    """Latents [B, steps, C, h, w] of the steps of one batch after the other."""
+    if not path:
+        return None
+    steps = len(path) // batches
+    return torch.cat(
+        [torch.stack(list(path[first : first + steps]), 1) for first in range(0, len(path), steps)]
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from brainit_diffusion.inputs import check_images
 
 NEGATIVE_PROMPT = "painting, drawing, blurry, deformed, disfigured, glitchy, ugly, bad anatomy"
 
@@ -26,6 +29,27 @@ def load_refiner(
     )
 
 
+def lazy_refiner(
+    name: str = "stabilityai/stable-diffusion-xl-base-1.0",
+    dtype: torch.dtype = torch.float16,
+    device: torch.device | str = "cpu",
+    **settings: Any,
+) -> Callable[[Tensor, Sequence[int]], Tensor]:
+    """A refiner for `fuse`, whose pipeline is read when the first image comes.
+
+    Args:
+        name: As in `load_refiner`.
+        dtype: As in `load_refiner`.
+        device: Where it runs.
+        **settings: Those of `refine_images`.
+
+    Returns:
+        Images and seeds to refined images.
+    """
+    load = cache(lambda: load_refiner(name, dtype).to(device))
+    return lambda images, seeds: refine_images(load(), images, seeds, **settings)
+
+
 @torch.no_grad()
 def refine_images(
     pipeline: Any,
@@ -35,8 +59,8 @@ def refine_images(
     last_steps: int = 9,
     size: int = 768,
     guidance_scale: float = 5.0,
-    prompt: str = "",
-    negative_prompt: str = NEGATIVE_PROMPT,
+    prompt: str | Sequence[str] = "",
+    negative_prompt: str | Sequence[str] = NEGATIVE_PROMPT,
     batch_size: int = 4,
 ) -> Tensor:
     """Enlarge images, run the last steps of SDXL on them (Brain-IT, arXiv 2510.25976).
@@ -49,20 +73,23 @@ def refine_images(
         last_steps: How many of them run.
         size: Side of the result in pixels, a multiple of the VAE's factor (8).
         guidance_scale: Classifier-free guidance.
-        prompt: Given for every image.
-        negative_prompt: Given for every image.
+        prompt: One for every image, or one for each.
+        negative_prompt: Likewise.
         batch_size: Images at a time.
 
     Returns:
         Images in [0, 1] [B, 3, size, size], float32 on the CPU.
 
     Raises:
-        ValueError: If the numbers of steps or seeds do not fit.
+        ValueError: If the numbers of steps, seeds or prompts do not fit, or values leave [0, 1].
     """
     if not 1 <= last_steps <= steps:
         raise ValueError(f"last_steps: expected 1 to {steps}, got {last_steps}")
     if len(seeds) != len(images):
         raise ValueError(f"seeds: expected {len(images)}, one per image, got {len(seeds)}")
+    prompts = _one_each("prompt", prompt, len(images))
+    negative = _one_each("negative_prompt", negative_prompt, len(images))
+    check_images(images)
     enlarged = F.interpolate(
         images.float(), (size, size), mode="bicubic", antialias=True, align_corners=False
     ).clamp(0, 1)
@@ -70,14 +97,12 @@ def refine_images(
     strength = min(1.0, (last_steps + 0.5) / steps)
     parts = []
     for first in range(0, len(images), batch_size):
-        part = enlarged[first : first + batch_size]
-        generators = [
-            torch.Generator().manual_seed(int(s)) for s in seeds[first : first + batch_size]
-        ]
+        rows = slice(first, first + batch_size)
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds[rows]]
         result = pipeline(
-            prompt=[prompt] * len(part),
-            negative_prompt=[negative_prompt] * len(part),
-            image=part,
+            prompt=prompts[rows],
+            negative_prompt=negative[rows],
+            image=enlarged[rows],
             strength=strength,
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
@@ -86,3 +111,10 @@ def refine_images(
         ).images
         parts.append(result.float().cpu())
     return torch.cat(parts)
+
+
+def _one_each(name: str, prompt: str | Sequence[str], count: int) -> list[str]:
+    prompts = [prompt] * count if isinstance(prompt, str) else list(prompt)
+    if len(prompts) != count:
+        raise ValueError(f"{name}: expected {count}, one per image, got {len(prompts)}")
+    return prompts

@@ -1,7 +1,8 @@
-"""The noise schedule: SDXL's discretised DDPM schedule, seen as sigmas for Euler's method.
+"""The noise schedule: SDXL's discretised DDPM schedule, and the solvers that walk it.
 
-The numbers are diffusers' own; this module only picks the steps. A noisy latent is written in the
-variance-exploding form, `latent + sigma * noise`; the network sees it over `sqrt(1 + sigma^2)`.
+The numbers are diffusers' own; this module only picks the steps. Euler's method writes a noisy
+latent in the variance-exploding form, `latent + sigma * noise`; the network sees it over
+`sqrt(1 + sigma^2)`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
 TRAIN_STEPS = 1000
 """Number of noise levels that the UNet was trained on."""
+
+SDXL_NOISE: dict[str, Any] = {
+    "num_train_timesteps": TRAIN_STEPS,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
 
 
 def euler_timesteps(steps: int) -> list[int]:
@@ -46,13 +54,40 @@ def euler_scheduler(prediction_type: str = "epsilon") -> EulerDiscreteScheduler:
     """
     # "leading" only says how start noise is scaled here: the timesteps are always given.
     return EulerDiscreteScheduler(
-        num_train_timesteps=TRAIN_STEPS,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        timestep_spacing="leading",
-        prediction_type=prediction_type,
+        **SDXL_NOISE, timestep_spacing="leading", prediction_type=prediction_type
     )
+
+
+def few_step_scheduler(prediction_type: str = "epsilon") -> DPMSolverMultistepScheduler:
+    """A second-order solver, for 8 to 12 steps in place of Euler's 38.
+
+    DPM-Solver++(2M) (arXiv 2211.01095) over the same noise schedule, its timesteps evenly spaced
+    from the top as Euler's are here.
+
+    Args:
+        prediction_type: As in `euler_scheduler`; it must be what the UNet was trained to predict.
+    """
+    return DPMSolverMultistepScheduler(
+        **SDXL_NOISE, timestep_spacing="trailing", prediction_type=prediction_type
+    )
+
+
+def set_timesteps(scheduler: Any, steps: int, device: torch.device | str | None = None) -> None:
+    """Prepare a diffusers scheduler for a sampling of `steps` steps.
+
+    A plain Euler scheduler gets `euler_timesteps`; any other one, and Euler's with other sigmas
+    (Karras', exponential, beta), spaces its steps as its own configuration says.
+
+    Raises:
+        ValueError: If `steps` is out of range.
+    """
+    timesteps = euler_timesteps(steps)
+    others = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+    euler = type(scheduler) is EulerDiscreteScheduler
+    if euler and not any(scheduler.config[name] for name in others):
+        scheduler.set_timesteps(timesteps=timesteps, device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
 
 
 def sigma_table() -> Tensor:

@@ -34,6 +34,30 @@ def unclip_unet_config() -> dict[str, Any]:
     }
 
 
+def sdxl_unet_config() -> dict[str, Any]:
+    """Arguments of SDXL's `UNet2DConditionModel` (arXiv 2307.01952): two text encoders' tokens."""
+    return unclip_unet_config() | {
+        "sample_size": 128,
+        "cross_attention_dim": 2048,
+        # Pooled text, 1,280, and original size, crop and target size, 6 x 256 sinusoidal.
+        "projection_class_embeddings_input_dim": 2816,
+    }
+
+
+def sdxl_vae_config() -> dict[str, Any]:
+    """Arguments of SDXL's `AutoencoderKL` (arXiv 2307.01952), which the unCLIP model shares."""
+    return {
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "sample_size": 1024,
+        "scaling_factor": 0.13025,
+        "force_upcast": True,  # float16 overflows in it
+    }
+
+
 def added_conditions(time_ids: Tensor) -> dict[str, Tensor]:
     """The `added_cond_kwargs` of the UNet: the vector condition beside a zero-width text embedding.
 

@@ -9,6 +9,10 @@ import typer
 
 from brainit_eval._command import Overwrite, clear_errors, echo_table
 from brainit_eval.cli_compare import compare
+from brainit_eval.cli_controls import controls
+from brainit_eval.cli_human import app as human_app
+from brainit_eval.cli_leaderboard import leaderboard
+from brainit_eval.cli_ood import imagery, synthetic
 
 app = typer.Typer(
     help="Score images reconstructed from brain activity, by any method, and compare honestly.",
@@ -17,6 +21,11 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(compare)
+app.add_typer(human_app, name="human")
+app.command()(controls)
+app.command()(leaderboard)
+app.command()(synthetic)
+app.command()(imagery)
 
 _LAYOUT = "a folder (of pictures, of subjects, of samples in subjects), .h5, .npz or .npy"
 Weights = Annotated[

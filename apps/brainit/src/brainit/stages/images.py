@@ -18,7 +18,7 @@ from brainit.stages import test_set
 from brainit.stages.images_io import as_float, as_uint8, read_arrays, write_arrays
 from brainit.stages.semantic import SemanticDecoder, load_clip
 from brainit_diffusion.fusion import Refiner, fuse
-from brainit_diffusion.refine import load_refiner, refine_images
+from brainit_diffusion.refine import lazy_refiner
 from brainit_diffusion.unclip import UnCLIP
 
 
@@ -71,9 +71,9 @@ def _fusing(profile: Profile) -> dict[str, Any]:
     settings = profile.image
     refiner: Refiner | None = None
     if profile.models.refiner:
-        refiner = partial(
-            refine_images,
-            load_refiner(profile.models.refiner),
+        refiner = lazy_refiner(
+            profile.models.refiner,
+            device=device(),
             steps=settings.refine_steps,
             last_steps=settings.refine_last_steps,
         )

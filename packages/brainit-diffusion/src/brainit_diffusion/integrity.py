@@ -1,0 +1,75 @@
+"""Is a folder the whole checkpoint of the model that its configuration names?
+
+Diffusers only warns where weights are missing, and leaves them random. Here everything is compared
+before anything is read: names and shapes in the safetensors headers with those of the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def check_component(folder: Path, kind: Any, variant: str | None = None) -> None:
+    """Check a diffusers model's folder.
+
+    Args:
+        folder: With `config.json` and `diffusion_pytorch_model*.safetensors`.
+        kind: The model's class.
+        variant: Of the weights' file names, such as "fp16".
+
+    Raises:
+        FileNotFoundError: If the configuration, the weights or one of their shards is missing.
+        ValueError: If a file is cut off, or holds other names or shapes than the model.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: expected a diffusers {kind.__name__} (config.json)")
+    with torch.device("meta"):
+        model = kind.from_config(kind.load_config(folder))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    _compare(expected, _stored(_weight_files(folder, variant)), folder)
+
+
+def _weight_files(folder: Path, variant: str | None) -> list[Path]:
+    """The one weights file, or all shards that an index lists."""
+    suffix = f".{variant}" if variant else ""
+    index = folder / f"diffusion_pytorch_model.safetensors.index{suffix}.json"
+    if not index.is_file():
+        return [folder / f"diffusion_pytorch_model{suffix}.safetensors"]
+    shards = json.loads(index.read_text())["weight_map"].values()
+    return [folder / name for name in sorted(set(shards))]
+
+
+def _stored(files: Iterable[Path]) -> Shapes:
+    """Names and shapes in the headers of safetensors files."""
+    shapes: Shapes = {}
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing: is the download complete?")
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 - no dictionary
+                    shapes[name] = tuple(opened.get_slice(name).get_shape())
+        except SafetensorError as error:
+            raise ValueError(f"{file} is no whole safetensors file: {error}") from error
+    return shapes
+
+
+def _compare(expected: Shapes, stored: Shapes, folder: Path) -> None:
+    differences = {
+        "missing": expected.keys() - stored.keys(),
+        "unknown": stored.keys() - expected.keys(),
+        "of another shape": {
+            name for name in expected.keys() & stored.keys() if expected[name] != stored[name]
+        },
+    }
+    found = [f"{len(names)} {kind} ({min(names)})" for kind, names in differences.items() if names]
+    if found:
+        raise ValueError(f"{folder}: weights of another model than config.json: {', '.join(found)}")
