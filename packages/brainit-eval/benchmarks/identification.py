@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity
 
-from brainit_eval.identification import Identification, identify
+from brainit_eval.metrics.identification import Identification, identify
 
 Clock = Callable[[], float]
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from brainit_eval import n_way, pixcorr, ssim, two_way
 from brainit_eval.benchmark import Benchmark
 from brainit_eval.feature_cache import FeatureCache
-from brainit_eval.images import Pictures, from_arrays
-from brainit_eval.preprocess import Resize
+from brainit_eval.pictures.resize import Resize
+from brainit_eval.pictures.sets import Pictures, from_arrays
 from brainit_eval.protocol import MetricSpec, Protocol
-from brainit_eval.results import Result, WeightsRecord, rank_key
+from brainit_eval.records.result import Result, rank_key
+from brainit_eval.records.result_parts import WeightsRecord
 
 N, SIZE = 14, 32
 IDS = [5 * k + 1 for k in range(N)]

@@ -20,6 +20,21 @@ def test_multinomial_form_equals_explicit_resampling() -> None:
     )
 
 
+def test_comparisons_that_do_not_count_are_left_out_of_every_resample() -> None:
+    generator = np.random.default_rng(4)
+    success = generator.random((9, 9)) < 0.7
+    kind = np.arange(9) % 2
+    among = (kind[:, None] == kind) & ~np.eye(9, dtype=bool)
+    picks = generator.integers(0, 9, size=(50, 9))
+    weights = np.stack([np.bincount(pick, minlength=9) for pick in picks]).astype(float)
+    explicit = [
+        np.mean([success[i, j] for i in pick for j in pick if i != j and kind[i] == kind[j]])
+        for pick in picks
+    ]
+    result = bootstrap_two_way(success, weights, among)
+    np.testing.assert_allclose(result, explicit, rtol=0, atol=1e-12)
+
+
 def test_a_resample_of_one_image_has_no_two_way_score() -> None:
     success = ~np.eye(2, dtype=bool)
     result = bootstrap_two_way(success, np.array([[2.0, 0.0], [1.0, 1.0]]))

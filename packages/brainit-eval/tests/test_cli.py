@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from brainit_eval import cli, selftest, two_way
 from brainit_eval.protocol import Protocol
-from brainit_eval.results import Result
+from brainit_eval.records.result import Result
 
 RUNNER = CliRunner()
 N = 6

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from brainit_eval.cli import app
-from brainit_eval.per_image import PerImage
-from brainit_eval.results import MetricScore, ProtocolRecord, Result, TestSet, ids_hash
+from brainit_eval.records.per_image import PerImage
+from brainit_eval.records.result import Result, ids_hash
+from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet
 from brainit_eval.statistics import compare, holm, sign_flip_test
 
 IDS = [str(73_000 - k) for k in range(30)]

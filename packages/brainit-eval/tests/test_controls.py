@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from brainit_eval.audit import audit_overlap, find_leaks, picture_hashes
 from brainit_eval.controls import (
     BRAIN_CONTROLS,
     beats,
@@ -22,9 +21,10 @@ from brainit_eval.controls import (
     within_clusters,
     wrong_subject,
 )
-from brainit_eval.identification import two_way
-from brainit_eval.neighbours import Neighbours, nearest
-from brainit_eval.stream import thumbnails
+from brainit_eval.controls.audit import audit_overlap, find_leaks, picture_hashes
+from brainit_eval.controls.neighbours import Neighbours, nearest
+from brainit_eval.metrics.identification import two_way
+from brainit_eval.pictures.stream import thumbnails
 
 
 def betas(n: int = 12, voxels: int = 5, seed: int = 0) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_nearest_is_the_most_correlated_in_any_blocks(monkeypatch) -> None:
     train[40] = 2 * queries[3] + 5  # correlation ignores scale and mean
     table = np.corrcoef(queries.flatten(1).double(), train.flatten(1).double())[:20, 20:]
     for values in (16_000_000, 21 * 7):
-        monkeypatch.setattr("brainit_eval.neighbours._BUFFER", values)
+        monkeypatch.setattr("brainit_eval.controls.neighbours._BUFFER", values)
         found = nearest(queries, train)
         assert np.array_equal(found.index, table.argmax(1))
         assert np.allclose(found.distance, 1 - table.max(1), rtol=0, atol=1e-6)

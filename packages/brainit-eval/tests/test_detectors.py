@@ -17,7 +17,7 @@ from brainit_eval.detectors import (
     weak_categories,
 )
 from brainit_eval.detectors.spectrum import grid_energy, power_spectrum, spectral_slope
-from brainit_eval.stream import Resized, Taken, batches
+from brainit_eval.pictures.stream import Resized, Taken, batches
 
 SIDE = 64
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainit_eval.gallery import Gallery, GalleryRow, choose_rows, write_gallery
+from brainit_eval.report.gallery import Gallery, GalleryRow, choose_rows, write_gallery
 
 
 def test_rows_run_from_best_to_worst_through_the_median() -> None:

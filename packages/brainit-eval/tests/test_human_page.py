@@ -13,7 +13,7 @@ from PIL import Image
 from brainit_eval.human.key import QUESTION, Key
 from brainit_eval.human.page import StudyImages, write_study
 from brainit_eval.human.trials import CATCH, plan_trials
-from brainit_eval.picture_set import from_arrays
+from brainit_eval.pictures.sets import from_arrays
 
 IDS = ["701", "702", "703", "704", "705", "706"]
 SUBJECTS = ["subjalpha", "subjbeta"]

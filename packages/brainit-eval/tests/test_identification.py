@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from brainit_eval import identification, n_way, similarity, two_way
-from brainit_eval.identification import Ranks, against, identify
+from brainit_eval import n_way, two_way
+from brainit_eval.metrics import identification, similarity
+from brainit_eval.metrics.identification import Ranks, against, identify
 
 
 @pytest.fixture(autouse=True)

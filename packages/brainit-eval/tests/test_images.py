@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from brainit_eval.images import from_arrays, match_ids, open_pictures, open_truth
+from brainit_eval.pictures.open import open_pictures, open_truth
+from brainit_eval.pictures.sets import from_arrays, match_ids
 
 SIZE = 16
 

@@ -7,13 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from brainit_eval.cli import app
-from brainit_eval.leaderboard import leaderboard
-from brainit_eval.leaderboard_text import markdown, terminal
-from brainit_eval.per_image import PerImage
+from brainit_eval.leaderboard.board import leaderboard
+from brainit_eval.leaderboard.published import Number, PublishedRow, load_published
+from brainit_eval.leaderboard.text import markdown, terminal
 from brainit_eval.protocol import Protocol
-from brainit_eval.published import Number, PublishedRow, load_published
-from brainit_eval.result_parts import MetricScore, ProtocolRecord, TestSet
-from brainit_eval.results import Result, ids_hash
+from brainit_eval.records.per_image import PerImage
+from brainit_eval.records.result import Result, ids_hash
+from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet
 
 ALL = ("subj01", "subj02", "subj05", "subj07")
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from brainit_eval import imagery, synthetic
 from brainit_eval.cli import app
-from brainit_eval.groups import group_scores
-from brainit_eval.per_image import PerImage
+from brainit_eval.ood import imagery, synthetic
+from brainit_eval.ood.groups import group_scores
 from brainit_eval.protocol import Protocol
-from brainit_eval.result_parts import MetricScore, ProtocolRecord, TestSet
-from brainit_eval.results import Result, ids_hash
+from brainit_eval.records.per_image import PerImage
+from brainit_eval.records.result import Result, ids_hash
+from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet
 
 
 def make(protocol: str, ids, samples: int = 1, offset: float = 0.0) -> Result:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainit_eval.metrics import metric_of
-from brainit_eval.preprocess import Resize
+from brainit_eval.metrics.registry import metric_of
+from brainit_eval.pictures.resize import Resize
 from brainit_eval.protocol import Protocol, frozen_protocols
 
 functional = pytest.importorskip("torchvision.transforms.functional")

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from brainit_eval.leaderboard.published import CONFIDENCE, HUMAN, load_published
 from brainit_eval.protocol import Protocol, frozen_protocols
-from brainit_eval.published import CONFIDENCE, HUMAN, load_published
 
 ROW = """
 paper = "P"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brainit_eval import report as module
-from brainit_eval.gallery import Gallery, GalleryRow
-from brainit_eval.report import (
+from brainit_eval.report import page as module
+from brainit_eval.report.gallery import Gallery, GalleryRow
+from brainit_eval.report.page import (
     Figure,
     Headline,
     Report,

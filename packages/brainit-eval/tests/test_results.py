@@ -8,17 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainit_eval.results import (
-    DIRECTIONS,
-    MetricScore,
-    PerImage,
-    ProtocolRecord,
-    Result,
-    TestSet,
-    WeightsRecord,
-    ids_hash,
-    rank_key,
-)
+from brainit_eval.records.per_image import PerImage
+from brainit_eval.records.result import DIRECTIONS, Result, ids_hash, rank_key
+from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet, WeightsRecord
 
 SUBJECTS = ("subj01", "subj02")
 IDS = ["73", "2951", "14"]
@@ -90,7 +82,7 @@ def test_a_result_is_not_overwritten_by_accident(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_result(tmp_path: Path, monkeypatch) -> None:
     folder = result(1).write(tmp_path / "mine")
-    monkeypatch.setattr("brainit_eval.results._write_ranks", lambda *_: 1 / 0)
+    monkeypatch.setattr("brainit_eval.records.result._write_ranks", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         result(2).write(folder, overwrite=True)
     assert Result.read(folder).samples == 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from brainit_eval.retrieval import retrieve
+from brainit_eval.metrics.retrieval import retrieve
 
 
 def decoded(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

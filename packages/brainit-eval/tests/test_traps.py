@@ -15,9 +15,9 @@ from torch import Tensor
 from brainit_eval import pixcorr, ssim, ssim_columns
 from brainit_eval.benchmark import Benchmark
 from brainit_eval.feature_cache import FeatureCache
-from brainit_eval.images import from_arrays
+from brainit_eval.pictures.sets import from_arrays
 from brainit_eval.protocol import Protocol
-from brainit_eval.results import WeightsRecord
+from brainit_eval.records.result_parts import WeightsRecord
 
 functional = pytest.importorskip("torchvision.transforms.functional")
 

@@ -12,16 +12,9 @@ from brainit_eval.__about__ import __version__
 
 if TYPE_CHECKING:
     from brainit_eval.benchmark import Benchmark
-    from brainit_eval.bootstrap import (
-        bootstrap_mean,
-        bootstrap_two_way,
-        draw_weights,
-        percentile_interval,
-    )
     from brainit_eval.feature_cache import FeatureCache
     from brainit_eval.features import EfficientNetLite0
-    from brainit_eval.gallery import Gallery, GalleryRow, choose_rows, write_gallery
-    from brainit_eval.identification import (
+    from brainit_eval.metrics.identification import (
         Identification,
         Ranks,
         TwoWay,
@@ -30,12 +23,16 @@ if TYPE_CHECKING:
         n_way,
         two_way,
     )
-    from brainit_eval.images import Pictures, from_arrays, open_pictures, open_truth
-    from brainit_eval.metrics import METRICS, Metric
+    from brainit_eval.metrics.pixels import pixcorr, ssim, ssim_columns
+    from brainit_eval.metrics.registry import METRICS, Metric
+    from brainit_eval.metrics.retrieval import Retrieval, retrieve
     from brainit_eval.networks import WeightStore
-    from brainit_eval.pixels import pixcorr, ssim, ssim_columns
+    from brainit_eval.pictures.open import open_pictures, open_truth
+    from brainit_eval.pictures.sets import Pictures, from_arrays
     from brainit_eval.protocol import Protocol, frozen_protocols
-    from brainit_eval.report import (
+    from brainit_eval.records.result import Result
+    from brainit_eval.report.gallery import Gallery, GalleryRow, choose_rows, write_gallery
+    from brainit_eval.report.page import (
         Figure,
         Headline,
         Report,
@@ -44,58 +41,62 @@ if TYPE_CHECKING:
         SettingsBlock,
         write_report,
     )
-    from brainit_eval.results import Result
-    from brainit_eval.retrieval import Retrieval, retrieve
     from brainit_eval.score import Score, Scorer, Scores, derangement, named, score_images, shuffled
+    from brainit_eval.statistics.bootstrap import (
+        bootstrap_mean,
+        bootstrap_two_way,
+        draw_weights,
+        percentile_interval,
+    )
 
 _HOME = {
     "Benchmark": "benchmark",
     "EfficientNetLite0": "features",
     "FeatureCache": "feature_cache",
-    "Figure": "report",
-    "Gallery": "gallery",
-    "GalleryRow": "gallery",
-    "Headline": "report",
-    "Identification": "identification",
-    "METRICS": "metrics",
-    "Metric": "metrics",
-    "Pictures": "images",
+    "Figure": "report.page",
+    "Gallery": "report.gallery",
+    "GalleryRow": "report.gallery",
+    "Headline": "report.page",
+    "Identification": "metrics.identification",
+    "METRICS": "metrics.registry",
+    "Metric": "metrics.registry",
+    "Pictures": "pictures.sets",
     "Protocol": "protocol",
-    "Ranks": "identification",
-    "Report": "report",
-    "Result": "results",
-    "Retrieval": "retrieval",
+    "Ranks": "metrics.identification",
+    "Report": "report.page",
+    "Result": "records.result",
+    "Retrieval": "metrics.retrieval",
     "Score": "score",
-    "ScoreRow": "report",
-    "ScoreTable": "report",
+    "ScoreRow": "report.page",
+    "ScoreTable": "report.page",
     "Scorer": "score",
     "Scores": "score",
-    "SettingsBlock": "report",
-    "TwoWay": "identification",
+    "SettingsBlock": "report.page",
+    "TwoWay": "metrics.identification",
     "WeightStore": "networks",
-    "against": "identification",
-    "bootstrap_mean": "bootstrap",
-    "bootstrap_two_way": "bootstrap",
-    "choose_rows": "gallery",
+    "against": "metrics.identification",
+    "bootstrap_mean": "statistics.bootstrap",
+    "bootstrap_two_way": "statistics.bootstrap",
+    "choose_rows": "report.gallery",
     "derangement": "score",
-    "draw_weights": "bootstrap",
-    "from_arrays": "images",
+    "draw_weights": "statistics.bootstrap",
+    "from_arrays": "pictures.sets",
     "frozen_protocols": "protocol",
-    "identify": "identification",
-    "n_way": "identification",
+    "identify": "metrics.identification",
+    "n_way": "metrics.identification",
     "named": "score",
-    "open_pictures": "images",
-    "open_truth": "images",
-    "percentile_interval": "bootstrap",
-    "pixcorr": "pixels",
-    "retrieve": "retrieval",
+    "open_pictures": "pictures.open",
+    "open_truth": "pictures.open",
+    "percentile_interval": "statistics.bootstrap",
+    "pixcorr": "metrics.pixels",
+    "retrieve": "metrics.retrieval",
     "score_images": "score",
     "shuffled": "score",
-    "ssim": "pixels",
-    "ssim_columns": "pixels",
-    "two_way": "identification",
-    "write_gallery": "gallery",
-    "write_report": "report",
+    "ssim": "metrics.pixels",
+    "ssim_columns": "metrics.pixels",
+    "two_way": "metrics.identification",
+    "write_gallery": "report.gallery",
+    "write_report": "report.page",
 }
 
 __all__ = [

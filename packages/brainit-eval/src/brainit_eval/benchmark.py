@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from brainit_eval.feature_cache import FeatureCache, read_features, write_features
-from brainit_eval.identification import two_way
-from brainit_eval.images import Pictures, match_ids
-from brainit_eval.labels import check_label
+from brainit_eval.metrics.identification import two_way
+from brainit_eval.metrics.pixels import correlate_rows, pixel_scores
 from brainit_eval.networks import NETWORKS, WeightStore, load_network
 from brainit_eval.networks.base import Network, PairNetwork
-from brainit_eval.pixels import correlate_rows, pixel_scores
-from brainit_eval.preprocess import Resize
+from brainit_eval.pictures.resize import Resize
+from brainit_eval.pictures.sets import Pictures, match_ids
 from brainit_eval.protocol import PIXEL_SCORES, MetricSpec, Protocol
-from brainit_eval.results import Result
+from brainit_eval.records.labels import check_label
+from brainit_eval.records.result import Result
 from brainit_eval.tally import Tally
 
 _THUMBNAIL = (16, 16)  # enough to see whether reconstructions and true images belong together

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from brainit_eval._command import Overwrite, clear_errors, echo_table
-from brainit_eval.cli_compare import compare
-from brainit_eval.cli_controls import controls
-from brainit_eval.cli_human import app as human_app
-from brainit_eval.cli_leaderboard import leaderboard
-from brainit_eval.cli_ood import imagery, synthetic
+from brainit_eval.commands._shared import Overwrite, clear_errors, echo_table
+from brainit_eval.commands.compare import compare
+from brainit_eval.commands.controls import controls
+from brainit_eval.commands.human import app as human_app
+from brainit_eval.commands.leaderboard import leaderboard
+from brainit_eval.commands.ood import imagery, synthetic
 
 app = typer.Typer(
     help="Score images reconstructed from brain activity, by any method, and compare honestly.",
@@ -59,11 +59,11 @@ def score(
     """Score reconstructions against the images seen, paired by image id."""
     from brainit_eval.benchmark import Benchmark
     from brainit_eval.feature_cache import FeatureCache
-    from brainit_eval.images import open_pictures, open_truth
-    from brainit_eval.labels import check_title
     from brainit_eval.networks import WeightStore
+    from brainit_eval.pictures.open import open_pictures, open_truth
     from brainit_eval.protocol import Protocol
-    from brainit_eval.results import check_target
+    from brainit_eval.records.labels import check_title
+    from brainit_eval.records.result import check_target
 
     check_title(method, "--method")
     check_target(out, overwrite)

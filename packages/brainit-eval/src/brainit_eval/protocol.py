@@ -12,11 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from brainit_eval.labels import check_label
 from brainit_eval.networks import NETWORKS
-from brainit_eval.preprocess import Resize
-from brainit_eval.records import Fields, read_toml
-from brainit_eval.results import DIRECTIONS
+from brainit_eval.pictures.resize import Resize
+from brainit_eval.records.fields import Fields, read_toml
+from brainit_eval.records.labels import check_label
+from brainit_eval.records.result import DIRECTIONS
 
 PIXEL_SCORES = ("pixcorr", "ssim", "ssim_columns")
 FEATURE_SCORES = ("two_way", "correlation_distance")

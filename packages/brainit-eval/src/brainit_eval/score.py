@@ -10,16 +10,16 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from brainit_eval.bootstrap import (
+from brainit_eval.metrics.identification import two_way
+from brainit_eval.metrics.pixels import pixcorr, ssim
+from brainit_eval.metrics.registry import metric_of
+from brainit_eval.pictures.checks import check_images, check_pairs
+from brainit_eval.statistics.bootstrap import (
     bootstrap_mean,
     bootstrap_two_way,
     draw_weights,
     percentile_interval,
 )
-from brainit_eval.checks import check_images, check_pairs
-from brainit_eval.identification import two_way
-from brainit_eval.metrics import metric_of
-from brainit_eval.pixels import pixcorr, ssim
 
 FeatureFunction = Callable[[Tensor], Mapping[str, Tensor]]
 """Images ``[n, 3, H, W]`` in [0, 1] to named features ``[n, ...]``."""

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from brainit_eval.benchmark import Benchmark
 from brainit_eval.feature_cache import FeatureCache
-from brainit_eval.identification import two_way
-from brainit_eval.images import from_arrays
+from brainit_eval.metrics.identification import two_way
+from brainit_eval.metrics.pixels import ssim, ssim_columns
 from brainit_eval.networks import NETWORKS, WeightStore
-from brainit_eval.pixels import ssim, ssim_columns
+from brainit_eval.pictures.sets import from_arrays
 from brainit_eval.protocol import Protocol, frozen_protocols
-from brainit_eval.results import Result
+from brainit_eval.records.result import Result
 
 _IMAGES = 4
 

@@ -8,24 +8,16 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from torch import Tensor
 
-from brainit_eval.bootstrap import (
+from brainit_eval.metrics.identification import TwoWay, identify
+from brainit_eval.protocol import Protocol
+from brainit_eval.records.per_image import PerImage
+from brainit_eval.records.result import DIRECTIONS, Result, ids_hash, rank_key
+from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet, WeightsRecord
+from brainit_eval.statistics.bootstrap import (
     bootstrap_mean,
     bootstrap_two_way,
     draw_weights,
     percentile_interval,
-)
-from brainit_eval.identification import TwoWay, identify
-from brainit_eval.per_image import PerImage
-from brainit_eval.protocol import Protocol
-from brainit_eval.results import (
-    DIRECTIONS,
-    MetricScore,
-    ProtocolRecord,
-    Result,
-    TestSet,
-    WeightsRecord,
-    ids_hash,
-    rank_key,
 )
 
 _SUSPICIOUS = 2.0  # standard deviations above chance; a decoder that works is far beyond

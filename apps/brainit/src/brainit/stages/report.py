@@ -17,14 +17,17 @@ from brainit_clusters.clusters import VoxelClusters
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.score import fraction_of_ceiling
 from brainit_clusters.plot import plot_clusters, plot_values
-from brainit_eval.gallery import Gallery, GalleryRow, choose_rows, write_gallery
 from brainit_eval.report import (
     Figure,
+    Gallery,
+    GalleryRow,
     Headline,
     Report,
     ScoreRow,
     ScoreTable,
     SettingsBlock,
+    choose_rows,
+    write_gallery,
     write_report,
 )
 

@@ -1,4 +1,4 @@
-"""Controls that a lab can make from its own arrays: brains, pictures, clusters, recovery."""
+"""Controls from a lab's own arrays: brains, pictures, clusters, recovery, overlap."""
 
 from __future__ import annotations
 

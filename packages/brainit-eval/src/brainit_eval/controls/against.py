@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainit_eval.readings import Reading, read_mean
+from brainit_eval.statistics.readings import Reading, read_mean
 
 
 def beats(

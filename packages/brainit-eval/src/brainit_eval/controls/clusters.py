@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainit_eval.bootstrap import draw_weights, percentile_interval
-from brainit_eval.readings import Reading, read_interval
+from brainit_eval.statistics.bootstrap import bootstrap_two_way, draw_weights, percentile_interval
+from brainit_eval.statistics.readings import Reading, read_interval
 
 
 def cluster_line(clusters: int) -> float:
@@ -79,8 +79,6 @@ def within_clusters(
     within = float(wins.sum() / same.sum())
     between = float((success.sum() - wins.sum()) / (n * (n - 1) - same.sum()))
     weights = draw_weights({"images": np.arange(n)}, n_bootstrap, seed)["images"]
-    pairs = _weighted(same, weights)
-    samples = np.where(pairs > 0, _weighted(wins, weights) / np.maximum(pairs, 1), np.nan)
     detail: dict[str, Any] = {
         "clusters": len(names),
         "same_share": share,
@@ -92,15 +90,9 @@ def within_clusters(
             str(name): _one(wins[:, kind == index]) for index, name in enumerate(names)
         },
     }
-    interval = percentile_interval(samples)
+    interval = percentile_interval(bootstrap_two_way(success, weights, same))
     title = f"two-way identification within {len(names)} clusters"
     return read_interval("within_clusters", title, within, interval, 0.5, "above", **detail)
-
-
-def _weighted(pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Number of such pairs in every resample, ``[B]``."""
-    result: np.ndarray = ((weights @ pairs.astype(np.float64)) * weights).sum(1)
-    return result
 
 
 def _one(wins: np.ndarray) -> dict[str, float | None]:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from brainit_eval.audit import audit_overlap, find_leaks, picture_hashes
 from brainit_eval.controls.against import beats, recovery
+from brainit_eval.controls.audit import audit_overlap, find_leaks, picture_hashes
 from brainit_eval.controls.clusters import within_clusters
+from brainit_eval.controls.neighbours import nearest
 from brainit_eval.controls.predictors import grey_images, mean_images, nearest_images
 from brainit_eval.detectors import (
     branch_agreement,
@@ -21,12 +22,9 @@ from brainit_eval.detectors import (
     over_smoothness,
     weak_categories,
 )
-from brainit_eval.identification import TwoWay, two_way
-from brainit_eval.neighbours import nearest
-from brainit_eval.pixels import pixcorr, ssim
-from brainit_eval.readings import Reading
-from brainit_eval.score import derangement
-from brainit_eval.stream import (
+from brainit_eval.metrics.identification import TwoWay, two_way
+from brainit_eval.metrics.pixels import pixcorr, ssim
+from brainit_eval.pictures.stream import (
     FeatureFunction,
     PictureArray,
     Resized,
@@ -35,6 +33,8 @@ from brainit_eval.stream import (
     paired_batches,
     thumbnails,
 )
+from brainit_eval.score import derangement
+from brainit_eval.statistics.readings import Reading
 
 Columns = dict[str, np.ndarray]
 

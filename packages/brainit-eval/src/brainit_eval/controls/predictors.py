@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from brainit_eval.neighbours import Neighbours
-from brainit_eval.stream import PictureArray, Taken, batches
+from brainit_eval.controls.neighbours import Neighbours
+from brainit_eval.pictures.stream import PictureArray, Taken, batches
 
 
 def grey_images(like: PictureArray) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from brainit_eval.bootstrap import bootstrap_two_way, draw_weights, percentile_interval
-from brainit_eval.identification import two_way
-from brainit_eval.readings import Reading, read_interval
-from brainit_eval.stream import FeatureFunction, PictureArray, extract, thumbnails
+from brainit_eval.metrics.identification import two_way
+from brainit_eval.pictures.stream import FeatureFunction, PictureArray, extract, thumbnails
+from brainit_eval.statistics.bootstrap import bootstrap_two_way, draw_weights, percentile_interval
+from brainit_eval.statistics.readings import Reading, read_interval
 
 
 def branch_agreement(

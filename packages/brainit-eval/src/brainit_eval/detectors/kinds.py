@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainit_eval.bootstrap import draw_weights, percentile_interval
-from brainit_eval.readings import Reading, mean_interval
+from brainit_eval.statistics.bootstrap import draw_weights, percentile_interval
+from brainit_eval.statistics.readings import Reading, mean_interval
 
 _LEVEL = 0.05
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainit_eval.readings import Reading, read_mean
-from brainit_eval.stream import PictureArray, paired_batches
+from brainit_eval.pictures.stream import PictureArray, paired_batches
+from brainit_eval.statistics.readings import Reading, read_mean
 
 SMOOTHER_THAN = -0.25
 """Slope difference below which pictures read as over-smooth: a Gaussian blur of about 0.55 px."""

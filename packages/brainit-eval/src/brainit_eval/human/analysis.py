@@ -18,8 +18,8 @@ import numpy as np
 
 from brainit_eval.human.key import SCHEMA, Key, records, write_text
 from brainit_eval.human.trials import CATCH, Trial
-from brainit_eval.labels import check_label
-from brainit_eval.records import Fields, read_json
+from brainit_eval.records.fields import Fields, read_json
+from brainit_eval.records.labels import check_label
 
 CATCH_SHARE = 0.8
 RULE = (

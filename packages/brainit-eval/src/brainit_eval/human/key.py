@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brainit_eval.human.trials import Candidate, Trial
-from brainit_eval.records import Fields, read_json
+from brainit_eval.records.fields import Fields, read_json
 
 SCHEMA = 1
 QUESTION = "Which is more similar to the image at the top?"

@@ -16,8 +16,8 @@ from PIL import Image
 
 from brainit_eval.human.key import QUESTION, SCHEMA, Key, write_text
 from brainit_eval.human.trials import Candidate, Trial
-from brainit_eval.picture_set import Pictures, match_ids
-from brainit_eval.pictures import to_image
+from brainit_eval.pictures.png import to_image
+from brainit_eval.pictures.sets import Pictures, match_ids
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ def _jpeg_uri(image: Image.Image, size: int) -> str:
 
 def _render(page: Mapping[str, Any]) -> str:
     environment = Environment(
-        loader=PackageLoader("brainit_eval"),
+        loader=PackageLoader("brainit_eval.human", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("human.html.j2").render(question=QUESTION, study=page)
+    return environment.get_template("page.html.j2").render(question=QUESTION, study=page)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from brainit_eval.features import EfficientNetLite0
 from brainit_eval.networks.base import with_seed
 from brainit_eval.networks.weights import WeightFile, WeightStore, file_hash, random_record
-from brainit_eval.results import WeightsRecord
+from brainit_eval.records.result_parts import WeightsRecord
 
 if TYPE_CHECKING:
     from timm.models import EfficientNet

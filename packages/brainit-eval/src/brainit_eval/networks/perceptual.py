@@ -17,7 +17,7 @@ from brainit_eval.networks.weights import (
     random_record,
     tensors_hash,
 )
-from brainit_eval.results import WeightsRecord
+from brainit_eval.records.result_parts import WeightsRecord
 
 
 class Perceptual(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
-from brainit_eval.results import WeightsRecord
+from brainit_eval.records.result_parts import WeightsRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from brainit_eval.bootstrap import bootstrap_mean, draw_weights, percentile_interval
-from brainit_eval.results import Result
+from brainit_eval.records.result import Result
+from brainit_eval.statistics.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 from brainit_eval.statistics.permutation import (
     PairedTest,
     attainable_p,

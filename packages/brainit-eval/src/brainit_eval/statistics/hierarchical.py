@@ -1,9 +1,9 @@
 """Hierarchical bootstrap: subjects, the images they saw, the samples a generator drew of each.
 
 Which levels are resampled decides what an interval speaks of: with images alone, as in
-`brainit_eval.bootstrap`, of other test images for these subjects; with subjects, of other people,
-for whom four are few: S subjects drawn with replacement have (S - 1) / S of their variance, and
-intervals are then too narrow.
+`brainit_eval.statistics.bootstrap`, of other test images for these subjects; with subjects, of
+other people, for whom four are few: S subjects drawn with replacement have (S - 1) / S of their
+variance, and intervals are then too narrow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainit_eval.bootstrap import draw_weights
+from brainit_eval.statistics.bootstrap import draw_weights
 
 LEVELS = ("subjects", "images", "samples")
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from brainit_eval.bootstrap import bootstrap_mean, draw_weights, percentile_interval
+from brainit_eval.statistics.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 
 Scores = Mapping[str, ArrayLike]
 """Per subject ``[choices, n]``: scores of each choice of repeats, of each image."""

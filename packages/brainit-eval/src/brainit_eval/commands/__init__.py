@@ -1,0 +1,1 @@
+"""The subcommands of `brainit-eval`, each of which loads what it needs when it is called."""

@@ -1,0 +1,1 @@
+"""What two pictures have in common: pixels, identification by features, retrieval."""

@@ -1,0 +1,1 @@
+"""Pictures: opened from what holds them, checked, resized, read in batches, encoded."""

@@ -1,0 +1,1 @@
+"""What is written to disk and read back, every name and number checked: results, above all."""
