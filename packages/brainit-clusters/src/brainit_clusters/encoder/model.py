@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -138,8 +139,10 @@ class BrainEncoder(nn.Module):
     def _taps(self) -> list[Tap]:
         return [tap for tap in self.taps if isinstance(tap, Tap)]
 
-    def fold(self, subject: str, voxels: Tensor | None = None) -> list[FoldedTap]:
+    def fold(self, subject: str, voxels: Tensor | None = None) -> Iterator[FoldedTap]:
         """Everything that does not depend on the image, for some voxels of a subject (or all).
+
+        One a tap, made when it is asked for: all of them would take several times the memory.
 
         Args:
             subject: Name of the subject.
@@ -149,12 +152,10 @@ class BrainEncoder(nn.Module):
         if voxels is not None:
             embedding = embedding[voxels]
         weights = (embedding @ self.readout_weight).split(self.config.channels, dim=1)
-        return [
-            tap.fold(embedding, self.position, weight)
-            for tap, weight in zip(self._taps(), weights, strict=True)
-        ]
+        for tap, weight in zip(self._taps(), weights, strict=True):
+            yield tap.fold(embedding, self.position, weight)
 
-    def read(self, features: list[Tensor], voxels: list[FoldedTap]) -> Tensor:
+    def read(self, features: list[Tensor], voxels: Iterable[FoldedTap]) -> Tensor:
         """Responses of folded voxels: [B, V]."""
         taps = zip(self._taps(), features, voxels, strict=True)
         return torch.stack([tap(values, part) for tap, values, part in taps]).sum(dim=0)

@@ -17,6 +17,8 @@ from tqdm import tqdm
 from brainit_clusters.data.external import ExternalResponses, ExternalWriter, write_external
 from brainit_clusters.data.writing import ImageArray
 from brainit_clusters.encoder.model import BrainEncoder
+from brainit_clusters.encoder.reading import ImageReader
+from brainit_clusters.encoder.tap import FoldedTap, Tap
 
 __all__ = [
     "ExternalResponses",
@@ -29,7 +31,7 @@ __all__ = [
 
 # Images whose features wait together: folding a voxel costs as much as reading it for two images.
 _CHUNK = 256
-# Voxels read at once; on a CPU for one image (plain matrices are the fastest there), else for 32.
+# Voxels read at once; on a CPU for one image, else for 32.
 _CPU_VOXELS, _VOXELS, _IMAGES = 4096, 2048, 32
 
 
@@ -122,9 +124,11 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
     Returns:
         float32 [n, N_s].
     """
-    embedding = encoder.voxel_embedding(subject)
+    embedding, config = encoder.voxel_embedding(subject), encoder.config
     on_cpu = embedding.device.type == "cpu"
-    n_voxels = _CPU_VOXELS if on_cpu else _VOXELS
+    n_voxels = min(_CPU_VOXELS if on_cpu else _VOXELS, len(embedding))
+    hidden = config.mlp_ratio * config.channels
+    read = ImageReader(n_voxels, features[0], hidden) if on_cpu else _read_images
     responses = embedding.new_zeros((len(features[0]), len(embedding)))
     for part, voxels in zip(
         responses.split(n_voxels, dim=1),
@@ -133,11 +137,14 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
     ):
         folded = encoder.fold(subject, voxels)
         for tap, values, known in zip(encoder.taps, features, folded, strict=True):
-            images = values.unbind() if on_cpu else values.split(_IMAGES)
-            rows = part.unbind() if on_cpu else part.split(_IMAGES)
-            for row, image in zip(rows, images, strict=True):
-                row += tap(image, known)
+            read(tap, values, known, part)
     return responses
+
+
+def _read_images(tap: Tap, values: Tensor, voxels: FoldedTap, responses: Tensor) -> None:
+    """As `ImageReader`, some images at once."""
+    for rows, images in zip(responses.split(_IMAGES), values.split(_IMAGES), strict=True):
+        rows += tap(images, voxels)
 
 
 def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
