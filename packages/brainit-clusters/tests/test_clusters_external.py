@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -97,3 +98,15 @@ def test_files_have_the_mode_of_other_new_files(tmp_path):
     with ExternalWriter(tmp_path / "external.h5", IMAGES.shape, SIZES, "m") as writer:
         writer.write(*part(0, 10))
     assert os.stat(tmp_path / "external.h5").st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_another_kind_or_version_of_file_is_refused(tmp_path):
+    path = write_external(tmp_path / "external.h5", IMAGES, RESPONSES)
+    for name, value, message in (
+        ("schema_version", "2", "schema_version is 2, expected 1"),
+        ("kind", "else", "holds no external responses"),
+    ):
+        with h5py.File(path, "r+") as file:
+            file.attrs[name] = value
+        with pytest.raises(ValueError, match=message):
+            ExternalResponses.open(path)

@@ -17,6 +17,7 @@ import numpy as np
 from nibabel.cifti2.cifti2 import Cifti2HeaderError
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from scipy.io.matlab import MatReadError
@@ -24,6 +25,7 @@ from scipy.io.matlab import MatReadError
 from brainit_clusters._files import existing
 
 _BLOCK = 2**20
+_EXTERNAL = b"ExternalFileBinary"
 _SLACK = 2**24
 """Bytes of a header with its extensions, and of a footer."""
 _DEFLATE_LIMIT = 1032
@@ -77,6 +79,11 @@ def load(path: Path, what: str, kind: type[Any]) -> Any:
     """
     existing(path, what)
     with reading(path):
+        # A GIFTI file may name another one for its data, which nibabel would read.
+        if kind is nib.GiftiImage:
+            with ImageOpener(path) as file:
+                if _EXTERNAL in file.read():
+                    raise ValueError(f"{path}: data lie in another file, expected them within")
         with np.errstate(over="ignore"):  # of sizes that a damaged header claims
             image = nib.load(path)
         if not isinstance(image, kind):

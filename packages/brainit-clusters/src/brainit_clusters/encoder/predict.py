@@ -41,9 +41,10 @@ def predict_responses(
     subject: str,
     batch_size: int = 32,
     progress: bool = False,
+    label: str = "predict",
 ) -> NDArray[np.float16]:
     """Responses of all voxels of one subject: float16 [n, N_s]; see `predict_subjects`."""
-    return predict_subjects(encoder, images, [subject], batch_size, progress)[subject]
+    return predict_subjects(encoder, images, [subject], batch_size, progress, label)[subject]
 
 
 def predict_subjects(
@@ -52,6 +53,7 @@ def predict_subjects(
     subjects: Sequence[str],
     batch_size: int = 32,
     progress: bool = False,
+    label: str = "predict",
 ) -> dict[str, NDArray[np.float16]]:
     """Responses of all voxels of several subjects to the same images, in memory.
 
@@ -65,6 +67,7 @@ def predict_subjects(
         subjects: Names.
         batch_size: Images at a time in the backbone.
         progress: Show a progress bar, with images a second.
+        label: What the bar says.
 
     Returns:
         name -> float16 [n, N_s].
@@ -73,7 +76,8 @@ def predict_subjects(
         name: np.empty((images.shape[0], len(encoder.voxel_embedding(name))), np.float16)
         for name in subjects
     }
-    for rows, _, responses in _chunks(encoder, images, subjects, 0, batch_size, progress):
+    chunks = _chunks(encoder, images, subjects, 0, batch_size, progress, label)
+    for rows, _, responses in chunks:
         for name, values in responses.items():
             results[name][rows] = values
     return results
@@ -162,10 +166,11 @@ def _chunks(
     start: int,
     batch_size: int,
     progress: bool,
+    label: str = "predict",
 ) -> Iterator[tuple[slice, NDArray[np.uint8] | Tensor, dict[str, NDArray[np.float16]]]]:
     """Chunks of images from `start` on: their rows, they, and the responses of each subject."""
     n_images, was_training = images.shape[0], encoder.training
-    bar = tqdm(total=n_images, initial=start, desc="predict", unit="image", disable=not progress)
+    bar = tqdm(total=n_images, initial=start, desc=label, unit="image", disable=not progress)
     encoder.eval()
     try:
         with bar:
