@@ -170,7 +170,7 @@ def test_an_atlas_file_is_one_more_grouping(world):
         ("?h.b.annot", "no such file"),
         ("?h.white.npy", "expected a whole number"),
         ("?h.short.npy", "not on a mesh of 3"),
-        ("?h.none.annot", "cannot be read whole"),
+        ("?h.none.annot", "not an annotation"),
     ):
         for side in ("lh", "rh"):
             np.save(folder / f"{side}.white.npy", np.full(N, 0.5))

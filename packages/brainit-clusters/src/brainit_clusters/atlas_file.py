@@ -54,12 +54,20 @@ def _side(path: Path) -> NDArray[np.int32]:
     existing(path, _WHAT)
     with reading(path), np.errstate(over="ignore"):  # of sizes that a damaged header claims
         if path.suffix == ".annot":
-            return _labels(path, read_annot(path)[0])
+            return _labels(path, _annotation(path))
         if path.suffix == ".npy":
             return _labels(path, np.load(path, allow_pickle=False).ravel())
         if ".gii" in path.suffixes:
             return _labels(path, load(path, _WHAT, GiftiImage).darrays[0].data.ravel())
         return _labels(path, _values(path, nib.MGHImage).ravel())
+
+
+def _annotation(path: Path) -> NDArray[Any]:
+    try:
+        labels: NDArray[Any] = read_annot(path)[0]
+    except Exception as error:  # nibabel raises bare ones too
+        raise ValueError(f"{path}: not an annotation ({error})") from error
+    return labels
 
 
 def _values(path: Path, kind: type[Any]) -> NDArray[Any]:

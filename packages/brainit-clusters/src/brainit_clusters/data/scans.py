@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from xml.parsers.expat import ExpatError
 from zipfile import BadZipFile
@@ -50,6 +51,8 @@ _BROKEN = (
     ArithmeticError,
     MemoryError,
     RuntimeError,
+    SyntaxError,
+    TokenError,
 )
 
 
