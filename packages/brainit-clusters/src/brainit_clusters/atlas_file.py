@@ -46,7 +46,8 @@ def read_atlas(pattern: str, subject: SubjectData) -> NDArray[np.int32]:
     if "?h." not in name:
         raise ValueError(f"{name}: expected '?h.' in its name, for lh. and rh.")
     sides = [_side(Path(name.replace("?h.", f"{side}."))) for side in ("lh", "rh")]
-    return at_vertices(subject, sides)
+    on_mesh: NDArray[np.int32] = at_vertices(subject, sides)
+    return on_mesh
 
 
 def _side(path: Path) -> NDArray[np.int32]:
@@ -81,4 +82,5 @@ def _labels(path: Path, values: NDArray[Any]) -> NDArray[np.int32]:
     """Labels from 0; FreeSurfer's -1 is no label."""
     if values.dtype.kind not in "iuf" or not values.size or (values != np.rint(values)).any():
         raise ValueError(f"{path}: holds {values.dtype}, expected a whole number a place")
-    return np.maximum(values, 0).astype(np.int32)
+    labels: NDArray[np.int32] = np.maximum(values, 0).astype(np.int32)
+    return labels

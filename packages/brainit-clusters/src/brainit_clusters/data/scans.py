@@ -84,7 +84,7 @@ def load(path: Path, what: str, kind: type[Any]) -> Any:
     with reading(path):
         # A GIFTI file may name another one for its data, which nibabel would read.
         if kind is nib.GiftiImage:
-            with ImageOpener(path) as file:
+            with ImageOpener(str(path)) as file:
                 if _EXTERNAL in file.read():
                     raise ValueError(f"{path}: data lie in another file, expected them within")
         with np.errstate(over="ignore"):  # of sizes that a damaged header claims

@@ -140,7 +140,7 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
         strict=True,
     ):
         folded = encoder.fold(subject, voxels)
-        for tap, values, known in zip(encoder.taps, features, folded, strict=True):
+        for tap, values, known in zip(encoder.tap_list, features, folded, strict=True):
             read(tap, values, known, part)
     return responses
 

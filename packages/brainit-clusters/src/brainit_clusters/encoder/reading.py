@@ -25,7 +25,6 @@ class ImageReader:
         widths = (*values.shape[1:], hidden)
         self._memory = [values.new_empty(n_voxels, width) for width in widths]
 
-    @torch.autocast("cpu", enabled=False)
     def __call__(self, tap: Tap, values: Tensor, voxels: FoldedTap, responses: Tensor) -> None:
         """Add a tap's share of the responses, as the tap has it in evaluation mode.
 
@@ -37,13 +36,14 @@ class ImageReader:
         """
         scores, attended, hidden = (part[: len(voxels.offset)] for part in self._memory)
         weight, bias = tap.fc1.weight.to(values.dtype).T, tap.fc1.bias.to(values.dtype)
-        for image, row in zip(values, responses, strict=True):
-            torch.addmm(voxels.position, voxels.query, image.T, out=scores)
-            torch.softmax(scores, dim=1, out=scores)
-            torch.mm(scores, image, out=attended)
-            normed = tap.norm(attended)
-            torch.addmm(bias, normed, weight, out=hidden)
-            torch.ops.aten.gelu_(hidden)
-            row += voxels.offset
-            row += normed.mul_(voxels.direct).sum(dim=1)
-            row += hidden.mul_(voxels.hidden).sum(dim=1)
+        with torch.autocast("cpu", enabled=False):
+            for image, row in zip(values, responses, strict=True):
+                torch.addmm(voxels.position, voxels.query, image.T, out=scores)
+                torch.softmax(scores, dim=1, out=scores)
+                torch.mm(scores, image, out=attended)
+                normed = tap.norm(attended)
+                torch.addmm(bias, normed, weight, out=hidden)
+                torch.ops.aten.gelu_(hidden)
+                row += voxels.offset
+                row += normed.mul_(voxels.direct).sum(dim=1)
+                row += hidden.mul_(voxels.hidden).sum(dim=1)
