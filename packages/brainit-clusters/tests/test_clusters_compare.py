@@ -9,6 +9,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.freesurfer.io import write_annot
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from brainit_clusters.analysis import (
     standard_groupings,
     voxel_coordinates,
 )
+from brainit_clusters.atlas_file import read_atlas
 from brainit_clusters.cli import app
 
 K, N = 3, 90
@@ -140,6 +142,57 @@ def test_compare_prints_the_table(world):
     assert "no atlas 'faces'" in refused(*args, "--reference", "faces")
     not_mesh = ("--white", folder / "lh.white", folder / "dataset.h5")
     assert "not a cortical mesh" in refused(*args, *not_mesh)
+
+
+def test_an_atlas_file_is_one_more_grouping(world):
+    folder, subjects, *_ = world
+    clusters, dataset = folder / "clusters.safetensors", folder / "dataset.h5"
+    rng = np.random.default_rng(3)
+    sides = rng.integers(-1, 4, (2, N))  # on a mesh of N vertices, of which half are voxels
+    truth = np.maximum(sides[:, : N // 2], 0).ravel()
+    for side, labels in zip(("lh", "rh"), sides, strict=True):
+        ctab = np.column_stack([rng.permutation(256)[:5]] * 3 + [np.zeros(5)]).astype(int)
+        write_annot(folder / f"{side}.a.annot", labels, ctab, list("abcde"), fill_ctab=True)
+        label = nib.gifti.GiftiDataArray(labels.astype(np.int32), "NIFTI_INTENT_LABEL")
+        nib.save(nib.GiftiImage(darrays=[label]), folder / f"{side}.a.label.gii")
+        nib.save(nib.MGHImage(np.int32(labels)[:, None, None], np.eye(4)), folder / f"{side}.a.mgz")
+        np.save(folder / f"{side}.a.npy", labels.astype(float))
+    for form in ("annot", "label.gii", "mgz", "npy"):
+        found = read_atlas(str(folder / f"?h.a.{form}"), subjects[0])
+        np.testing.assert_array_equal(found, truth, err_msg=form)
+    args = ("compare", clusters, "--dataset", dataset, "--json", "--reference", "?h.a.annot")
+    rows = json.loads(call(*args, "--atlas-file", folder / "?h.a.annot").stdout)
+    row = next(row for row in rows if row["name"] == "?h.a.annot")
+    assert row["agreement"] == 1
+    assert row["n_groups"] == len(np.unique(truth))
+    for pattern, message in (
+        ("lh.a.annot", "expected '?h.' in its name"),
+        ("?h.b.annot", "no such file"),
+        ("?h.white.npy", "expected a whole number"),
+        ("?h.short.npy", "not on a mesh of 3"),
+        ("?h.none.annot", "not an annotation"),
+    ):
+        for side in ("lh", "rh"):
+            np.save(folder / f"{side}.white.npy", np.full(N, 0.5))
+            np.save(folder / f"{side}.short.npy", np.zeros(3, int))
+            (folder / f"{side}.none.annot").write_bytes(b"nothing")
+        assert message in refused(*args, "--atlas-file", folder / pattern)
+    nowhere = replace(subjects[0], hemisphere=np.full(N, 2, np.uint8))
+    with pytest.raises(ValueError, match="not known"):
+        read_atlas(str(folder / "?h.a.annot"), nowhere)
+
+
+def test_an_atlas_of_a_volume(world, tmp_path):
+    labels = np.random.default_rng(4).integers(0, 5, (4, 5, 6)).astype(np.int16)
+    ijk = np.argwhere(np.ones(labels.shape))[:N].astype(np.int32)
+    places = {"ijk": ijk, "affine": np.eye(4), "attributes": {"volume_shape": labels.shape}}
+    subject = replace(world[1][0], **places)
+    nib.save(nib.Nifti1Image(labels[..., None], np.eye(4)), tmp_path / "subj01.nii.gz")
+    found = read_atlas(str(tmp_path / "{subject}.nii.gz"), subject)
+    np.testing.assert_array_equal(found, labels[tuple(ijk.T)])
+    nib.save(nib.Nifti1Image(labels[:, :4], np.eye(4)), tmp_path / "subj01.nii.gz")
+    with pytest.raises(ValueError, match="expected the betas'"):
+        read_atlas(str(tmp_path / "subj01.nii.gz"), subject)
 
 
 def test_plot_writes_every_kind_of_map(world):

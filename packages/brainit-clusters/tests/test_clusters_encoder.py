@@ -94,6 +94,25 @@ def test_readout_is_the_plain_form(encoder):
 
 
 @torch.no_grad()
+def test_voxels_in_blocks_are_the_readout(encoder, monkeypatch):
+    """In the same memory image after image, and in a last block that is smaller."""
+    monkeypatch.setattr(predict, "_CPU_VOXELS", 2)
+    for tap in encoder.taps:
+        tap.norm.weight.normal_(1)
+        tap.norm.bias.normal_()
+    features = encoder.eval().features(torch.rand(3, 3, 12, 12, dtype=torch.float64))
+    truth = encoder.readout(features, "subj01")
+    found = predict.read_voxels(encoder, features, "subj01")
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-12 * truth.abs().max().item())
+    with torch.autocast("cpu", torch.bfloat16):
+        features = encoder.float().features(torch.rand(3, 3, 12, 12))
+        truth = encoder.readout(features, "subj01")
+        found = predict.read_voxels(encoder, features, "subj01")
+    # A dozen roundings to bfloat16's 2^-9 on the way to each of two shares.
+    torch.testing.assert_close(found, truth.float(), rtol=0, atol=24 * 2.0**-9 * truth.abs().max())
+
+
+@torch.no_grad()
 def test_low_rank_residuals_start_at_nothing(encoder):
     images = torch.rand(2, 3, 12, 12, dtype=torch.float64)
     before = encoder.features(images)

@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
+import h5py
 import numpy as np
 import pytest
 
@@ -97,3 +100,35 @@ def test_files_have_the_mode_of_other_new_files(tmp_path):
     with ExternalWriter(tmp_path / "external.h5", IMAGES.shape, SIZES, "m") as writer:
         writer.write(*part(0, 10))
     assert os.stat(tmp_path / "external.h5").st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_another_kind_or_version_of_file_is_refused(tmp_path):
+    path = write_external(tmp_path / "external.h5", IMAGES, RESPONSES)
+    for name, value, message in (
+        ("schema_version", "2", "schema_version is 2, expected 1"),
+        ("kind", "else", "holds no external responses"),
+    ):
+        with h5py.File(path, "r+") as file:
+            file.attrs[name] = value
+        with pytest.raises(ValueError, match=message):
+            ExternalResponses.open(path)
+
+
+def test_forked_processes_read_what_one_process_reads(tmp_path):
+    """A file that was opened before the fork, as by a loader's workers."""
+    path = write_external(tmp_path / "external.h5", IMAGES, RESPONSES)
+    rows = np.random.default_rng(1).integers(0, len(IMAGES), (4, 200))
+    with (
+        ExternalResponses.open(path) as found,
+        ProcessPoolExecutor(4, get_context("fork")) as workers,
+    ):
+        _OPEN["file"] = found
+        for wanted, responses in zip(rows, workers.map(_one_by_one, rows), strict=True):
+            np.testing.assert_array_equal(responses, RESPONSES["subj01"][wanted])
+
+
+_OPEN = {}
+
+
+def _one_by_one(rows):
+    return np.concatenate([_OPEN["file"].responses("subj01", [row]) for row in rows])

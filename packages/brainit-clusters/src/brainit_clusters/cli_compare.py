@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from brainit_clusters.analysis import (
     standard_groupings,
     voxel_coordinates,
 )
+from brainit_clusters.atlas_file import read_atlas
 from brainit_clusters.clusters import VoxelClusters
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.embeddings import load_embeddings
@@ -35,6 +37,13 @@ def compare(
         tuple[Path, Path] | None,
         typer.Option(help="Left and right white surface: adds clusters of places alone."),
     ] = None,
+    atlas_file: Annotated[
+        str | None,
+        typer.Option(
+            help="Adds an atlas: NIfTI, or ?h.NAME of .annot, .gii, .mgz or .npy for lh. and rh.; "
+            "{subject} stands for the subject's name."
+        ),
+    ] = None,
     reference: Annotated[str, typer.Option(help="Atlas of the dataset to agree with.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -45,6 +54,12 @@ def compare(
         subjects = [opened.subject(name) for name in found.subjects]
     known = meshes is not None or all(subject.ijk is not None for subject in subjects)
     places = {s.name: voxel_coordinates(s, meshes) for s in subjects} if known else None
+    if atlas_file:
+        name = Path(atlas_file).name
+        subjects = [
+            replace(subject, roi={**subject.roi, name: read_atlas(atlas_file, subject)})
+            for subject in subjects
+        ]
     points = load_embeddings(embeddings) if embeddings else None
     if reference and any(reference not in subject.roi for subject in subjects):
         raise ValueError(f"{dataset}: no atlas {reference!r} of all subjects")

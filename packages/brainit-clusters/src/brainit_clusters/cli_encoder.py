@@ -80,7 +80,7 @@ def encode(
             f"{name}: median correlation {figures['median_correlation']:.3f}, upper quarter "
             f"from {figures['upper_quarter_correlation']:.3f}"
         )
-    typer.echo(f"{output / 'embeddings.safetensors'}: voxel embeddings of {len(names)} subjects")
+    typer.echo(f"{output / 'embeddings.safetensors'}: voxel embeddings of {', '.join(names)}")
 
 
 @clear_errors

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.freesurfer.io import read_geometry
@@ -10,6 +12,8 @@ from nibabel.gifti.gifti import GiftiImage
 from numpy.typing import NDArray
 
 from brainit_clusters._files import existing
+from brainit_clusters.data.record import SubjectData
+from brainit_clusters.data.scans import load
 
 
 def load_vertices(path: str | Path) -> NDArray[np.float64]:
@@ -26,7 +30,7 @@ def load_vertices(path: str | Path) -> NDArray[np.float64]:
     path = existing(Path(path), "a cortical mesh")
     try:
         if ".gii" in path.suffixes:
-            image = GiftiImage.from_filename(path)
+            image = load(path, "a cortical mesh", GiftiImage)
             points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")[0].data
         else:
             points = read_geometry(path)[0]
@@ -45,3 +49,30 @@ def fsaverage5_vertices(kind: str) -> list[NDArray[np.float64]]:
 
     mesh = fetch_surf_fsaverage("fsaverage5")
     return [load_vertices(mesh[f"{kind}_{side}"]) for side in ("left", "right")]
+
+
+def at_vertices(subject: SubjectData, sides: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """What a subject's vertices have of what is known of whole hemispheres.
+
+    Args:
+        subject: On a mesh, N_s voxels.
+        sides: Left and right, [V, ...] of one type.
+
+    Returns:
+        [N_s, ...].
+
+    Raises:
+        ValueError: if it is not known where a voxel lies, or it is not a vertex of the meshes.
+    """
+    if subject.hemisphere.max(initial=0) >= len(sides):
+        raise ValueError(f"{subject.name}: where its voxels lie is not known")
+    result = np.empty((subject.n_voxels, *sides[0].shape[1:]), sides[0].dtype)
+    for side, values in enumerate(sides):
+        mine = subject.hemisphere == side
+        if subject.vertex[mine].max(initial=0) >= len(values):
+            raise ValueError(
+                f"{subject.name}: vertex {subject.vertex[mine].max()} is not on a mesh of "
+                f"{len(values)} vertices"
+            )
+        result[mine] = values[subject.vertex[mine]]
+    return result

@@ -15,6 +15,7 @@ from brainit_clusters.analysis.baselines import coordinate_clusters, homogeneity
 from brainit_clusters.analysis.composition import composition
 from brainit_clusters.clusters import VoxelClusters, fit_clusters
 from brainit_clusters.data.record import SubjectData
+from brainit_clusters.meshes import at_vertices
 
 Grouping: TypeAlias = Labels | Callable[[int], Labels]
 """Labels, or what makes them from a seed."""
@@ -132,19 +133,9 @@ def voxel_coordinates(
     if subject.ijk is not None and subject.affine is not None:
         places: NDArray[np.float64] = subject.ijk @ subject.affine[:3, :3].T + subject.affine[:3, 3]
         return places
-    if meshes is None or subject.hemisphere.max(initial=0) > 1:
+    if meshes is None:
         raise ValueError(f"{subject.name}: where its voxels lie is not known, expected meshes")
-    vertices = [np.asarray(mesh, np.float64) for mesh in meshes]
-    result = np.empty((subject.n_voxels, 3))
-    for side, mesh in enumerate(vertices):
-        mine = subject.hemisphere == side
-        if subject.vertex[mine].max(initial=0) >= len(mesh):
-            raise ValueError(
-                f"{subject.name}: vertex {subject.vertex[mine].max()} is not on a mesh of "
-                f"{len(mesh)} vertices"
-            )
-        result[mine] = mesh[subject.vertex[mine]]
-    return result
+    return at_vertices(subject, [np.asarray(mesh, np.float64) for mesh in meshes])
 
 
 def _shuffled(labels: Labels, seed: int) -> dict[str, NDArray[np.int64]]:

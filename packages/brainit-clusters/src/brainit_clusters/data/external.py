@@ -177,13 +177,16 @@ class ExternalResponses(H5File):
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is another kind of file.
+            ValueError: if it is another kind of file, or of another schema version.
         """
         path = Path(path)
         file = open_h5(path, "external images with predicted responses")
-        if file.attrs.get("kind") != _KIND:
+        kind, version = (file.attrs.get(name) for name in ("kind", "schema_version"))
+        if kind != _KIND or version != json.dumps(SCHEMA_VERSION):
             file.close()
-            raise ValueError(f"{path}: holds no {_KIND}")
+            if kind != _KIND:
+                raise ValueError(f"{path}: holds no {_KIND}")
+            raise ValueError(f"{path}: schema_version is {version}, expected {SCHEMA_VERSION}")
         return cls(file, path)
 
     def __len__(self) -> int:

@@ -57,6 +57,13 @@ def dataset_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
         if code not in _FILTERS:
             raise ValueError(f"{path}: dataset {name} is compressed by a foreign filter ({code})")
     # A header of a few bytes can claim terabytes; memory is taken for what was written only.
-    if node.size and not node.id.get_storage_size():
+    if node.size and not _is_written(node):
         raise ValueError(f"{path}: dataset {name} {node.shape} holds no values, only a header")
     return node
+
+
+def _is_written(dataset: h5py.Dataset) -> bool:
+    """Whether it holds any value. Its size on disk would say so too, after a walk of all chunks."""
+    if dataset.chunks is None:
+        return bool(dataset.id.get_storage_size())
+    return dataset.id.chunk_iter(lambda _: True) is not None

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from xml.parsers.expat import ExpatError
 from zipfile import BadZipFile
@@ -17,6 +18,7 @@ import numpy as np
 from nibabel.cifti2.cifti2 import Cifti2HeaderError
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from scipy.io.matlab import MatReadError
@@ -24,6 +26,7 @@ from scipy.io.matlab import MatReadError
 from brainit_clusters._files import existing
 
 _BLOCK = 2**20
+_EXTERNAL = b"ExternalFileBinary"
 _SLACK = 2**24
 """Bytes of a header with its extensions, and of a footer."""
 _DEFLATE_LIMIT = 1032
@@ -48,6 +51,8 @@ _BROKEN = (
     ArithmeticError,
     MemoryError,
     RuntimeError,
+    SyntaxError,
+    TokenError,
 )
 
 
@@ -77,6 +82,11 @@ def load(path: Path, what: str, kind: type[Any]) -> Any:
     """
     existing(path, what)
     with reading(path):
+        # A GIFTI file may name another one for its data, which nibabel would read.
+        if kind is nib.GiftiImage:
+            with ImageOpener(str(path)) as file:
+                if _EXTERNAL in file.read():
+                    raise ValueError(f"{path}: data lie in another file, expected them within")
         with np.errstate(over="ignore"):  # of sizes that a damaged header claims
             image = nib.load(path)
         if not isinstance(image, kind):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -122,7 +123,7 @@ class BrainEncoder(nn.Module):
 
     def values(self, tokens: list[Tensor]) -> list[Tensor]:
         """What voxels attend to: [B, T, width] a tap to [B, T, C] a tap."""
-        return [tap.values(part) for tap, part in zip(self._taps(), tokens, strict=True)]
+        return [tap.values(part) for tap, part in zip(self.tap_list, tokens, strict=True)]
 
     def features(self, images: Tensor) -> list[Tensor]:
         """`values` of `tokens`: all that any voxel reads of the images, computed once.
@@ -135,11 +136,15 @@ class BrainEncoder(nn.Module):
         """
         return self.values(self.tokens(images))
 
-    def _taps(self) -> list[Tap]:
+    @property
+    def tap_list(self) -> list[Tap]:
+        """The taps, in the order of their blocks."""
         return [tap for tap in self.taps if isinstance(tap, Tap)]
 
-    def fold(self, subject: str, voxels: Tensor | None = None) -> list[FoldedTap]:
+    def fold(self, subject: str, voxels: Tensor | None = None) -> Iterator[FoldedTap]:
         """Everything that does not depend on the image, for some voxels of a subject (or all).
+
+        One a tap, made when it is asked for: all of them would take several times the memory.
 
         Args:
             subject: Name of the subject.
@@ -149,14 +154,12 @@ class BrainEncoder(nn.Module):
         if voxels is not None:
             embedding = embedding[voxels]
         weights = (embedding @ self.readout_weight).split(self.config.channels, dim=1)
-        return [
-            tap.fold(embedding, self.position, weight)
-            for tap, weight in zip(self._taps(), weights, strict=True)
-        ]
+        for tap, weight in zip(self.tap_list, weights, strict=True):
+            yield tap.fold(embedding, self.position, weight)
 
-    def read(self, features: list[Tensor], voxels: list[FoldedTap]) -> Tensor:
+    def read(self, features: list[Tensor], voxels: Iterable[FoldedTap]) -> Tensor:
         """Responses of folded voxels: [B, V]."""
-        taps = zip(self._taps(), features, voxels, strict=True)
+        taps = zip(self.tap_list, features, voxels, strict=True)
         return torch.stack([tap(values, part) for tap, values, part in taps]).sum(dim=0)
 
     def readout(self, features: list[Tensor], subject: str, voxels: Tensor | None = None) -> Tensor:

@@ -17,6 +17,8 @@ from tqdm import tqdm
 from brainit_clusters.data.external import ExternalResponses, ExternalWriter, write_external
 from brainit_clusters.data.writing import ImageArray
 from brainit_clusters.encoder.model import BrainEncoder
+from brainit_clusters.encoder.reading import ImageReader
+from brainit_clusters.encoder.tap import FoldedTap, Tap
 
 __all__ = [
     "ExternalResponses",
@@ -29,7 +31,7 @@ __all__ = [
 
 # Images whose features wait together: folding a voxel costs as much as reading it for two images.
 _CHUNK = 256
-# Voxels read at once; on a CPU for one image (plain matrices are the fastest there), else for 32.
+# Voxels read at once; on a CPU for one image, else for 32.
 _CPU_VOXELS, _VOXELS, _IMAGES = 4096, 2048, 32
 
 
@@ -39,9 +41,10 @@ def predict_responses(
     subject: str,
     batch_size: int = 32,
     progress: bool = False,
+    label: str = "predict",
 ) -> NDArray[np.float16]:
     """Responses of all voxels of one subject: float16 [n, N_s]; see `predict_subjects`."""
-    return predict_subjects(encoder, images, [subject], batch_size, progress)[subject]
+    return predict_subjects(encoder, images, [subject], batch_size, progress, label)[subject]
 
 
 def predict_subjects(
@@ -50,6 +53,7 @@ def predict_subjects(
     subjects: Sequence[str],
     batch_size: int = 32,
     progress: bool = False,
+    label: str = "predict",
 ) -> dict[str, NDArray[np.float16]]:
     """Responses of all voxels of several subjects to the same images, in memory.
 
@@ -63,6 +67,7 @@ def predict_subjects(
         subjects: Names.
         batch_size: Images at a time in the backbone.
         progress: Show a progress bar, with images a second.
+        label: What the bar says.
 
     Returns:
         name -> float16 [n, N_s].
@@ -71,7 +76,8 @@ def predict_subjects(
         name: np.empty((images.shape[0], len(encoder.voxel_embedding(name))), np.float16)
         for name in subjects
     }
-    for rows, _, responses in _chunks(encoder, images, subjects, 0, batch_size, progress):
+    chunks = _chunks(encoder, images, subjects, 0, batch_size, progress, label)
+    for rows, _, responses in chunks:
         for name, values in responses.items():
             results[name][rows] = values
     return results
@@ -122,9 +128,11 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
     Returns:
         float32 [n, N_s].
     """
-    embedding = encoder.voxel_embedding(subject)
+    embedding, config = encoder.voxel_embedding(subject), encoder.config
     on_cpu = embedding.device.type == "cpu"
-    n_voxels = _CPU_VOXELS if on_cpu else _VOXELS
+    n_voxels = min(_CPU_VOXELS if on_cpu else _VOXELS, len(embedding))
+    hidden = config.mlp_ratio * config.channels
+    read = ImageReader(n_voxels, features[0], hidden) if on_cpu else _read_images
     responses = embedding.new_zeros((len(features[0]), len(embedding)))
     for part, voxels in zip(
         responses.split(n_voxels, dim=1),
@@ -132,12 +140,15 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
         strict=True,
     ):
         folded = encoder.fold(subject, voxels)
-        for tap, values, known in zip(encoder.taps, features, folded, strict=True):
-            images = values.unbind() if on_cpu else values.split(_IMAGES)
-            rows = part.unbind() if on_cpu else part.split(_IMAGES)
-            for row, image in zip(rows, images, strict=True):
-                row += tap(image, known)
+        for tap, values, known in zip(encoder.tap_list, features, folded, strict=True):
+            read(tap, values, known, part)
     return responses
+
+
+def _read_images(tap: Tap, values: Tensor, voxels: FoldedTap, responses: Tensor) -> None:
+    """As `ImageReader`, some images at once."""
+    for rows, images in zip(responses.split(_IMAGES), values.split(_IMAGES), strict=True):
+        rows += tap(images, voxels)
 
 
 def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -155,10 +166,11 @@ def _chunks(
     start: int,
     batch_size: int,
     progress: bool,
+    label: str = "predict",
 ) -> Iterator[tuple[slice, NDArray[np.uint8] | Tensor, dict[str, NDArray[np.float16]]]]:
     """Chunks of images from `start` on: their rows, they, and the responses of each subject."""
     n_images, was_training = images.shape[0], encoder.training
-    bar = tqdm(total=n_images, initial=start, desc="predict", unit="image", disable=not progress)
+    bar = tqdm(total=n_images, initial=start, desc=label, unit="image", disable=not progress)
     encoder.eval()
     try:
         with bar:

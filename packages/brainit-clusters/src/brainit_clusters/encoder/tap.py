@@ -72,7 +72,7 @@ class Tap(nn.Module):
         return FoldedTap(
             query=query @ self.key.weight,
             position=query @ position.T,
-            direct=weights,
+            direct=weights.contiguous(),  # columns of a wider matrix are multiplied slowly
             hidden=weights @ self.fc2.weight,
             offset=(weights * self.fc2.bias).sum(dim=1, dtype=wide),
         )

@@ -51,7 +51,7 @@ def validate_encoder(
         subject = dataset.subject(name)
         rows = subject.rows(split)
         images = dataset.images(subject.image_id[rows])
-        predicted = predict_responses(encoder, images, name, progress=progress)
+        predicted = predict_responses(encoder, images, name, progress=progress, label="validate")
         correlation = voxel_correlation(predicted, subject.betas[rows])
         ceiling = _ceiling_of(subject.noise_ceiling, subject.repeats, subject.repeats[rows])
         fraction = fraction_of_ceiling(correlation, ceiling)

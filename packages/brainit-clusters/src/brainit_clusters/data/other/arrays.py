@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ class StoredArray:
     def __getitem__(self, where: Any) -> NDArray[Any]:
         with self._open() as array:
             return np.asarray(array[where])
+
+    def each(self, rows: Iterable[int]) -> Iterator[NDArray[Any]]:
+        """One row after the other; the file is opened once."""
+        with self._open() as array:
+            for row in rows:
+                yield np.asarray(array[row])
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

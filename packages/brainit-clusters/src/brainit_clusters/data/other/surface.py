@@ -11,7 +11,6 @@ from nibabel.cifti2.cifti2_axes import BrainModelAxis
 from nibabel.gifti.gifti import GiftiImage
 from numpy.typing import NDArray
 
-from brainit_clusters._files import existing
 from brainit_clusters.data.other.arrays import check_numbers
 from brainit_clusters.data.other.table import TrialTable
 from brainit_clusters.data.other.trials import Joined, TrialData
@@ -79,9 +78,6 @@ class GiftiBetas:
     """Betas of one hemisphere in one GIFTI file; see `Betas`."""
 
     def __init__(self, path: Path) -> None:
-        # The file may name another one for its data, which nibabel would read.
-        if b"ExternalFileBinary" in existing(path, "betas of a hemisphere").read_bytes():
-            raise ValueError(f"{path}: data lie in another file, expected them within")
         self.files: tuple[Path, ...] = (path,)
         arrays = load(path, "betas of a hemisphere", GiftiImage).darrays
         if not arrays:
