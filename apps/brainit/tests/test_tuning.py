@@ -32,7 +32,7 @@ CONFIG = SimulationConfig(
     n_subjects=2, voxels=(400, 500), own_images=300, shared_images=120, seed=2
 )
 K, RATE, TRUE_DIM = 16, 3e-3, 32
-EPOCHS, BATCH, VOXELS = 10, 8, 0.5
+EPOCHS, BATCH, VOXELS = 30, 8, 0.5
 """Small batches and half of the voxels in each: many steps matter more than large ones."""
 SEEDS = range(3)
 
@@ -165,15 +165,14 @@ def scores(world: World) -> dict[str, NDArray[np.float64]]:
 
 
 def test_functional_clusters_share_more_function_than_places_do(scores) -> None:
-    # Measured with -s, seeds of the clustering 0 to 2: functional 0.66, 0.67, 0.67; anatomical
-    # 0.64, 0.62, 0.62; true embeddings 0.76 to 0.77; untrained and shuffled 0.49 to 0.50; renamed
-    # 0.31 to 0.40.
+    # Measured with -s, seeds of the clustering 0 to 2: functional 0.71; anatomical 0.64, 0.62, 0.62;
+    # true embeddings 0.76 to 0.77; untrained and shuffled 0.49 to 0.51; renamed 0.28 to 0.35.
     found = {name: values.mean(axis=1) for name, values in scores.items()}
     print({name: values.round(3).tolist() for name, values in found.items()})
     functional, anatomical = found["functional"], found["anatomical"]
     # What the start of a clustering moves is the noise that a gain has to exceed.
     spread = max(np.ptp(functional), np.ptp(anatomical))
-    assert functional.mean() - anatomical.mean() > spread
+    assert functional.mean() - anatomical.mean() > 2 * spread
     assert min(functional) > max(anatomical)
     # The world has more to find than places: without an error of the embeddings the gain is large.
     assert min(found["true"]) - max(anatomical) > 4 * spread
