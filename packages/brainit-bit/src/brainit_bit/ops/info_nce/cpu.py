@@ -14,7 +14,7 @@ from torch.nn import functional
 from brainit_bit.ops.info_nce import tiles
 
 ROWS, COLUMNS = 2048, 1024  # of a tile: large enough for BLAS, small beside the operands
-SAFE_RANGE = 70.0  # exp(-70) is a normal number in fp32, and so is its product with a mean's 1 / N
+SAFE_RANGE = 76.0  # exp(-76) / (2 N), a share in a mean over N < 40,000, is a normal number in fp32
 NEGLIGIBLE = 1e-30  # a probability that no sum with the largest of its row can show
 
 
