@@ -165,7 +165,7 @@ def scores(world: World) -> dict[str, NDArray[np.float64]]:
 
 
 def test_functional_clusters_share_more_function_than_places_do(scores) -> None:
-    # Measured with -s, seeds of the clustering 0 to 2: functional 0.71; anatomical 0.64, 0.62, 0.62;
+    # Measured with -s, clustering seeds 0 to 2: functional 0.71; anatomical 0.64, 0.62, 0.62;
     # true embeddings 0.76 to 0.77; untrained and shuffled 0.49 to 0.51; renamed 0.28 to 0.35.
     found = {name: values.mean(axis=1) for name, values in scores.items()}
     print({name: values.round(3).tolist() for name, values in found.items()})
