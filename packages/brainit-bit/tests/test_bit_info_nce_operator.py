@@ -45,6 +45,22 @@ def test_some_rows_of_a_logit_matrix(n_rows: int, n_columns: int, first: int) ->
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1.0, 0.0), (6.0, 0.0), (20.0, 0.0), (0.1, 12.0)], ids=str
+)
+def test_log_sum_exps_of_near_far_and_distant_logits(scale: float, offset: float) -> None:
+    """Logits near zero, spread widely (up to some thousands), and close to each other at 860."""
+    pair = [scale * part + offset for part in features(50, 60, torch.float32)]
+    exact = [part.double() for part in pair]
+    logits = exact[0] @ exact[1].T
+    _, rows, columns = OPERATOR(*pair, 0)
+    # A logit rounds in six products and sums of at most this size, a log-sum-exp twice more.
+    largest = float(exact[0].norm(dim=1).max() * exact[1].norm(dim=1).max())
+    tolerance = 8 * torch.finfo(torch.float32).eps * max(largest, 1)
+    for found, dim in ((rows, 1), (columns, 0)):
+        assert (found.double() - logits.logsumexp(dim)).abs().max() <= tolerance
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_opcheck(dtype: torch.dtype) -> None:
     for gradient in (False, True):
