@@ -32,7 +32,8 @@ def prepare_synthetic(root: str | Path, output: str | Path, config: ScanConfig, 
     """Turn NSD-synthetic into a dataset file; all rows are of the split "test".
 
     Voxels are z-scored in the session, over all trials. Images 0 to 219 are those of all subjects;
-    subject s saw 64 more, from number 220 + 64 (s - 1) on.
+    subject s saw 64 more, from number 220 + 64 (s - 1) on. Images are encoded as NSD's, not as the
+    stimulus files are; see `as_seen`.
 
     Args:
         root: NSD root.
@@ -100,7 +101,18 @@ def _squares(path: Path, n_images: int, fit: Fit, size: int) -> NDArray[np.uint8
     images = open_images(path, n_images)
     if len(images) != n_images:
         raise ValueError(f"{path}: {len(images)} images, expected {n_images}")
-    return np.stack([resize(square(images[row], fit), size) for row in range(n_images)])
+    return np.stack([resize(square(as_seen(images[row]), fit), size) for row in range(n_images)])
+
+
+def as_seen(stimulus: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bring stored intensities to the encoding of NSD's images, and of photographs elsewhere.
+
+    These stimuli went to the display as they are, which is linear (St-Yves et al., doi
+    10.1038/s41467-023-38674-4); NSD's values were squared on the way (Allen et al., doi
+    10.1038/s41593-021-00962-x). The root of the one looks as the other did. The authors' analysis
+    takes it too, and cuts off as this does (github.com/gifale95/NSD-synthetic).
+    """
+    return np.sqrt(255.0 * stimulus).astype(np.uint8)
 
 
 def square(image: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
