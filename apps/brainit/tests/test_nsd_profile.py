@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from brainit.precision import PRECISIONS
+from brainit.computing import PRECISIONS
 from brainit.profile import load_profile
 from brainit.stages.decoding import bit_config
 from brainit.stages.encoder import encoder_config

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from brainit.checkpoint import load_checkpoint, save_checkpoint
-from brainit.precision import autocast, device
+from brainit.computing import autocast, device
 from brainit.profile import Training
 
 WARMUP_START = 1e-3
@@ -78,7 +78,7 @@ def train(
         raise NotImplementedError(
             "brainit trains in one process for now; start it without a launcher"
         )
-    task.module.to(accelerator.device)
+    task.module.to(device())
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimiser = accelerator.prepare(_optimiser(config, parameters))
     schedule = Schedule(config)
@@ -89,7 +89,7 @@ def train(
         schedule.state = state["schedule"]
     for epoch in range(state["epoch"], config.epochs):
         set_seed(seed * 100_003 + epoch)
-        loss = _run_epoch(accelerator, task, optimiser, schedule, epoch)
+        loss = _run_epoch(task, optimiser, schedule, epoch)
         task.module.eval()
         with torch.inference_mode(), autocast(config.precision):
             figures = task.validate()
@@ -110,7 +110,6 @@ def train(
 
 
 def _run_epoch(
-    accelerator: Accelerator,
     task: Task,
     optimiser: torch.optim.Optimizer,
     schedule: Schedule,
@@ -122,9 +121,8 @@ def _run_epoch(
     label = f"{task.name} {epoch + 1}/{schedule.config.epochs}"
     size = schedule.config.accumulate
     steps = [batches[first : first + size] for first in range(0, len(batches), size)]
-    where = accelerator.device
     # What it sets holds for all threads, so no thread may set it for itself.
-    with _attention(where), _workers(where, task.module, size) as pool:
+    with _attention(), _workers(task.module, size) as pool:
         for step, part in enumerate(_progress(steps, label)):
             factor = schedule.factor(epoch + step / len(steps))
             for group in optimiser.param_groups:
@@ -139,9 +137,7 @@ def _run_epoch(
     return total / max(len(steps), 1)
 
 
-def _workers(
-    where: torch.device, module: nn.Module, count: int
-) -> AbstractContextManager[Executor | None]:
+def _workers(module: nn.Module, count: int) -> AbstractContextManager[Executor | None]:
     """Threads that share a step's batches, on a CPU and if no random draw is in the model.
 
     Small models have too little work in an operation for several threads to share; a thread a
@@ -149,7 +145,7 @@ def _workers(
     they come, so models with dropout take one batch after the other.
     """
     random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in module.modules())
-    if where.type != "cpu" or random or count == 1:
+    if device().type != "cpu" or random or count == 1:
         return nullcontext()
     return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -171,9 +167,9 @@ def _gradients(task: Task, batches: Sequence[Any], precision: str, pool: Executo
     return sum(loss for loss, _ in answers) / len(batches)
 
 
-def _attention(where: torch.device) -> AbstractContextManager[None]:
+def _attention() -> AbstractContextManager[None]:
     """On CPUs torch's fused attention has a backward pass many times slower than plain products."""
-    return sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" else nullcontext()
+    return sdpa_kernel(SDPBackend.MATH) if device().type == "cpu" else nullcontext()
 
 
 def _progress(batches: Sequence[Any], label: str) -> Iterator[Any]:

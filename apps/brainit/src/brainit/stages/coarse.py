@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from brainit.precision import device
+from brainit.computing import device
 from brainit.profile import Coarse
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding, test_set

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from brainit import engine
+from brainit.computing import device
 from brainit.models import resolve
-from brainit.precision import device
 from brainit.profile import Encoder
 from brainit.run_folder import RunFolder
 from brainit_clusters.data.dataset import BrainDataset

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from brainit.precision import autocast, device
+from brainit.computing import autocast, device
 from brainit.run_folder import RunFolder, replacing, write_text
 from brainit.stages import encoder as encoder_stage
 from brainit.stages.images_io import as_float, read_arrays, write_arrays

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import h5py
 
-from brainit.precision import autocast
+from brainit.computing import autocast
 from brainit.run_folder import RunError, RunFolder
 from brainit.stages import encoder as encoder_stage
 from brainit_clusters.encoder.predict import predict_external

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from brainit.computing import PRECISIONS, device
 from brainit.models import resolve
-from brainit.precision import PRECISIONS, device
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import test_set

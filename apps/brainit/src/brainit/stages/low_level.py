@@ -15,8 +15,8 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from brainit import engine
+from brainit.computing import autocast, device
 from brainit.models import resolve
-from brainit.precision import autocast, device
 from brainit.profile import LowLevel, Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding
@@ -164,7 +164,7 @@ class LowLevelTask(decoding.DecodingTask):
     def _all_features(self, values: int) -> Tensor:
         kept = torch.empty(len(self.samples.images), values, dtype=torch.float16)
         for rows in tqdm(torch.arange(len(kept)).split(64), desc="features", leave=False):
-            kept[rows] = self._features(rows).half()
+            kept[rows] = self._features(rows).half().cpu()
         return kept
 
     @torch.no_grad()

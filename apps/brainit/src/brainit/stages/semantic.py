@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainit import engine
+from brainit.computing import device
 from brainit.models import resolve
-from brainit.precision import device
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder, replacing
 from brainit.stages import decoding

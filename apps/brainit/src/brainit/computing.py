@@ -1,4 +1,4 @@
-"""Where the app computes, and precisions by the names that profiles give them."""
+"""Where the app computes, and in which precision, by the names that profiles give them."""
 
 from __future__ import annotations
 
