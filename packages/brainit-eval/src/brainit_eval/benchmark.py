@@ -5,12 +5,14 @@ Only features are kept until an identification is done, on disk and memory-mappe
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -21,7 +23,7 @@ from brainit_eval.metrics.pixels import correlate_rows, pixel_scores
 from brainit_eval.networks import NETWORKS, WeightStore, load_network
 from brainit_eval.networks.base import Network, PairNetwork
 from brainit_eval.pictures.resize import Resize
-from brainit_eval.pictures.sets import Pictures, match_ids
+from brainit_eval.pictures.sets import Pictures, match_ids, of_subject
 from brainit_eval.protocol import PIXEL_SCORES, MetricSpec, Protocol
 from brainit_eval.records.labels import check_label
 from brainit_eval.records.result import Result
@@ -129,9 +131,7 @@ class Benchmark:
             raise ValueError("images: expected subjects with as many samples each, at least one")
         pairs = {}
         for subject, samples in images.items():
-            if isinstance(self.truth, Mapping) and subject not in self.truth:
-                raise ValueError(f"truth: has no subject {subject}; got {', '.join(self.truth)}")
-            true = self.truth if isinstance(self.truth, Pictures) else self.truth[subject]
+            true = of_subject(self.truth, subject)
             for sample, pictures in enumerate(samples):
                 match_ids(pictures, true)
                 pairs[subject, sample] = (pictures, true)
@@ -148,19 +148,21 @@ class Benchmark:
                 by_size.setdefault(spec.resize, []).append(name)
         for (subject, sample), pair in pairs.items():
             self.say(f"pixels: {subject}, sample {sample}")
-            found: dict[str, list[Tensor]] = {}
-            thumbnails: list[tuple[Tensor, Tensor]] = []
+            n = len(pair[0])
+            # Made before the work: what is kept between large pictures would keep their memory too.
+            found = {name: np.empty(n) for names in by_size.values() for name in names}
+            pred, true = (torch.empty(n, 3 * math.prod(_THUMBNAIL)) for _ in pair)
             for rows in self._batches(pair[0]):
+                part = slice(rows.start, rows.stop)
                 a, b = (self._pictures(pictures, rows) for pictures in pair)
-                thumbnails.append((_thumbnails(a), _thumbnails(b)))
+                pred[part], true[part] = _thumbnails(a), _thumbnails(b)
                 for resize, names in by_size.items():
                     resized = _resized(a, resize), _resized(b, resize)
                     for name in names:
                         values = pixel_scores(metrics[name].score, *resized)
-                        found.setdefault(name, []).append(values.cpu())
-            for name, parts in found.items():
-                tally.add(name, subject, sample, torch.cat(parts).numpy())
-            pred, true = (torch.cat(parts) for parts in zip(*thumbnails, strict=True))
+                        found[name][part] = values.cpu().numpy()
+            for name, scores in found.items():
+                tally.add(name, subject, sample, scores)
             tally.note_pairing(subject, two_way(pred, true))
 
     def _score_look(self, look: _Look, pairs: _Pairs, tally: Tally) -> None:
@@ -217,11 +219,11 @@ class Benchmark:
     def _distances(
         self, network: PairNetwork, look: _Look, images: Pictures, true: Pictures
     ) -> Tensor:
-        parts = []
+        distances = torch.empty(len(true), dtype=torch.float64)
         for rows in self._batches(true):
             pair = (_resized(self._pictures(x, rows), look.resize) for x in (images, true))
-            parts.append(network(*pair).double().cpu())
-        return torch.cat(parts)
+            distances[rows.start : rows.stop] = network(*pair).cpu()
+        return distances
 
     def _pictures(self, pictures: Pictures, rows: range) -> Tensor:
         return _resized(pictures.batch(rows).to(self.device), self.protocol.front)

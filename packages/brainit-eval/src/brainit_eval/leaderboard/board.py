@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from brainit_eval.leaderboard.published import Number, PublishedRow
-from brainit_eval.metrics.registry import METRICS
+from brainit_eval.metrics.registry import METRICS, Metric
 from brainit_eval.protocol import Protocol, frozen_protocols
 from brainit_eval.records.result import Result
 
@@ -18,7 +18,7 @@ RANKED_BY = ("effnet", "swav", "two_way_clip", "pixcorr")
 
 
 @dataclass(frozen=True)
-class Score:
+class Entry:
     """A number on the board.
 
     Attributes:
@@ -33,22 +33,12 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A metric of the board: name, title, whether shown in per cent, which way is better."""
-
-    name: str
-    title: str
-    percent: bool
-    higher_is_better: bool
-
-
-@dataclass(frozen=True)
 class Line:
     """One method on the board; ``own`` if it is a result of yours."""
 
     method: str
     hours: float | None
-    scores: Mapping[str, Score]
+    scores: Mapping[str, Entry]
     notes: tuple[str, ...] = ()
     own: bool = False
 
@@ -66,8 +56,8 @@ class Leaderboard:
     """
 
     title: str
-    columns: tuple[Column, ...]
-    ranked_by: Column
+    columns: tuple[Metric, ...]
+    ranked_by: Metric
     lines: tuple[Line, ...]
     left_out: tuple[tuple[str, str], ...]
 
@@ -100,7 +90,7 @@ def leaderboard(
             left_out.append((f"{label}, {row.paper}", line))
         else:
             lines.append(line)
-    columns = {name: _column(name, first) for name in first.metrics}
+    columns = {name: metric_in(first, name) for name in first.metrics}
     by = ranked_by or next((name for name in RANKED_BY if name in columns), next(iter(columns)))
     if by not in columns:
         raise ValueError(f"ranked_by: expected one of {', '.join(columns)}, got {by!r}")
@@ -131,7 +121,7 @@ def _same(results: Sequence[Result]) -> Result:
 
 def _own_line(result: Result) -> Line:
     scores = {
-        name: Score(score.value, (score.low, score.high)) for name, score in result.metrics.items()
+        name: Entry(score.value, (score.low, score.high)) for name, score in result.metrics.items()
     }
     notes = result.warnings
     if result.samples > 1:
@@ -154,7 +144,7 @@ def _published_line(row: PublishedRow, result: Result) -> Line | str:
     if numbers is None:
         return f"it is a mean over {', '.join(row.subjects)}"
     scores = {
-        name: Score(number.value, sure=number.confidence == "paper")
+        name: Entry(number.value, sure=number.confidence == "paper")
         for name, number in numbers.items()
         if name in metrics
     }
@@ -194,13 +184,26 @@ def _note(row: PublishedRow) -> tuple[str, ...]:
     return (f"{row.method}: {row.note}",) if row.note else ()
 
 
-def _column(name: str, result: Result) -> Column:
-    title = METRICS[name].label if name in METRICS else name
-    percent = result.protocol.metric(name).get("score") == "two_way"
-    return Column(name, title, percent, result.metrics[name].higher_is_better)
+def metric_in(result: Result, name: str) -> Metric:
+    """A metric of a result: what it is called, what it compares, and which way is better.
+
+    Direction, and what may be shown in per cent, are as the result's protocol computes it, whatever
+    name a user's own protocol gave it.
+    """
+    spec = result.protocol.metric(name)
+    where = " ".join(str(spec.get(key, "")) for key in ("network", "layer")).strip()
+    two_way = spec.get("score") == "two_way"
+    note = f"{spec.get('score', name)} of {where or 'pixels'}"
+    known = METRICS.get(name) or Metric(name, name, note)
+    return replace(
+        known,
+        chance=0.5 if two_way else known.chance,
+        percent=two_way,
+        higher_is_better=result.metrics[name].higher_is_better,
+    )
 
 
-def _place(line: Line, by: Column) -> tuple[bool, float]:
+def _place(line: Line, by: Metric) -> tuple[bool, float]:
     value = line.scores[by.name].value if by.name in line.scores else math.nan
     if math.isnan(value):
         return True, 0.0

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from brainit_eval.pictures.checks import check_values
+
 FeatureFunction = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images ``[n, 3, H, W]`` in [0, 1] to named features ``[n, ...]``."""
 
 _BATCH = 32
 _SIDE = 32  # of a thumbnail
@@ -72,15 +75,28 @@ class Resized:
         return interpolate(pictures, self.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
 
 
+def picture_shape(images: PictureArray, name: str) -> tuple[int, ...]:
+    """``(n, 3, H, W)``.
+
+    Raises:
+        TypeError: If it is nothing that has a shape.
+        ValueError: If the shape is another.
+    """
+    if not hasattr(images, "shape"):
+        raise TypeError(f"{name}: expected pictures [n, 3, H, W], got {type(images).__name__}")
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[1] != 3 or 0 in shape:
+        raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
+    return shape
+
+
 def batches(images: PictureArray, name: str = "images") -> Iterator[Tensor]:
     """Pictures in batches ``[b, 3, H, W]``, float32 or float64 in [0, 1]; none holds one of many.
 
     Raises:
         ValueError: If the shape is another, or a pixel is NaN, infinite or outside [0, 1].
     """
-    shape = tuple(images.shape)
-    if len(shape) != 4 or shape[1] != 3 or 0 in shape:
-        raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
+    shape = picture_shape(images, name)
     count = math.ceil(shape[0] / _BATCH)
     ends = [shape[0] * k // count for k in range(count + 1)]
     for start, end in pairwise(ends):
@@ -101,7 +117,7 @@ def paired_batches(
         ValueError: If shapes differ, a side is too short, there are fewer than two images, or as
             `batches`.
     """
-    shape, expected = tuple(images.shape), tuple(truth.shape)
+    shape, expected = picture_shape(images, "images"), picture_shape(truth, "truth")
     if shape != expected:
         raise ValueError(f"images: expected the truth's shape {list(expected)}, got {list(shape)}")
     if shape[0] < 2 or min(shape[-2:]) < smallest:
@@ -136,8 +152,5 @@ def _as_float(values: Any, name: str, start: int) -> Tensor:
         return batch.float() / 255
     if not batch.is_floating_point():
         raise ValueError(f"{name}: expected uint8 or floating point, got {batch.dtype}")
-    bad = ~((batch >= 0) & (batch <= 1)).flatten(1).all(1)  # NaN fails both
-    if bad.any():
-        index = start + int(bad.nonzero()[0])
-        raise ValueError(f"{name}: image {index} holds NaN or values outside [0, 1]")
+    check_values(batch, name, range(start, start + len(batch)))
     return batch.float() if batch.dtype in (torch.float16, torch.bfloat16) else batch

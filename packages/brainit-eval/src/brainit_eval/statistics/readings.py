@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from brainit_eval.records.fields import Fields
+from brainit_eval.records.numbers import real
 from brainit_eval.statistics.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 
 
@@ -37,6 +39,26 @@ class Reading:
     rule: str
     per_image: np.ndarray | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, table: Fields) -> Reading:
+        """Read what `as_dict` gave.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        reading = cls(
+            name=table.text("name"),
+            title=table.text("title"),
+            value=table.number("value"),
+            low=table.number("low"),
+            high=table.number("high"),
+            green=table.flag("green"),
+            rule=table.text("rule"),
+            detail=table.table("detail").plain(),
+        )
+        table.close()
+        return reading
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, without the per-image values; NaN becomes None."""
@@ -98,7 +120,7 @@ def read_mean(
     Raises:
         ValueError: If no image can be judged.
     """
-    values = np.asarray(per_image, dtype=np.float64)
+    values = real(per_image, name, finite=False)
     judged = values[np.isfinite(values)]
     if judged.size == 0:
         raise ValueError(f"{name}: none of {values.size} images can be judged")
