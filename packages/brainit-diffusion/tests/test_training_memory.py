@@ -79,6 +79,18 @@ def test_a_stage2_step_is_what_the_profiler_sees(
     assert vars(training_memory(model, loss)) == pytest.approx(vars(count), rel=1e-4)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_step_beside_earlier_gradients_is_what_the_profiler_sees(
+    checkpointing: bool, stage2: Build
+) -> None:
+    model, loss = stage2(gradient_checkpointing=checkpointing)
+    found = training_memory(model, loss, accumulate=True)
+    loss().backward()
+    truth = measured(lambda: loss().backward())
+    # As above; of the gradients one or two are there at a time until they are added.
+    assert 0.9 * truth < found.activations < 1.05 * truth
+
+
 def test_checkpointing_and_freezing_spare_memory(stage2: Build) -> None:
     plain, kept, frozen = (
         training_memory(*stage2(unet=unet, gradient_checkpointing=checkpointing))

@@ -64,6 +64,12 @@ def recover(
     unclip = UnCLIP.load(models, size).to(options.device_of(device))
     side = (unclip.image_size, unclip.image_size)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+    def coarse_of(rows: range) -> Tensor | None:
+        if starts is None:
+            return None
+        return torch.cat([resize(starts[row][None], side) for row in rows])
+
     with replacing(output) as temporary:
         for first in range(0, len(found.ids), batch_size):
             rows = range(first, min(first + batch_size, len(found.ids)))
@@ -71,9 +77,7 @@ def recover(
                 unclip,
                 clip,
                 torch.cat([clip.resize(found[row][None]) for row in rows]),
-                None
-                if starts is None
-                else torch.cat([resize(starts[r][None], side) for r in rows]),
+                coarse_of(rows),
                 start_step,
                 seeds=[seed + row for row in rows],
                 steps=steps,

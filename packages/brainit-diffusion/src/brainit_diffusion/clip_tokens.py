@@ -10,6 +10,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from brainit_diffusion.inputs import check_images
 from brainit_diffusion.pixels import resize
 
 Pixels = Literal["clip", "mindeye2"]
@@ -154,6 +155,7 @@ class ClipTokens(nn.Module):
             raise ValueError(
                 f"images: expected float [B, 3, H, W], got {images.dtype} {tuple(images.shape)}"
             )
+        check_images(images)
         parts = [function(self._pixels(part)).float() for part in images.split(batch_size)]
         return torch.cat(parts).to(images.device)
 
