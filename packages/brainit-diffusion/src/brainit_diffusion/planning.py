@@ -121,8 +121,8 @@ def _place(model: nn.Module) -> None:
         for name, value in list(module.named_parameters(recurse=False)):
             new = nn.Parameter(torch.empty(value.shape, dtype=value.dtype), value.requires_grad)
             module.register_parameter(name, new)
-        for name, value in list(module.named_buffers(recurse=False)):
-            module.register_buffer(name, torch.empty(value.shape, dtype=value.dtype))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module.register_buffer(name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def _stage(
