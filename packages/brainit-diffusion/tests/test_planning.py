@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
@@ -19,18 +18,6 @@ from brainit_diffusion.profiles import GIB, GPU, GPUS, nsd
 from brainit_diffusion.stage2 import Stage2, Stage2Config
 
 SIDE, ROWS = 32, 4
-
-
-def measured(step: Callable[[], Any]) -> int:
-    """Most bytes that a run held at once beyond what was there, as the allocator reports."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    held = peak = 0
-    events = seen.profiler.kineto_results.events()
-    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 def arithmetic(run: Callable[[], Any]) -> int:
@@ -55,7 +42,9 @@ def predict(unet: Any, device: str = "cpu") -> torch.Tensor:
     return result
 
 
-def test_a_sampling_step_is_what_a_real_one_takes(build_unet: Callable[[], Any]) -> None:
+def test_a_sampling_step_is_what_a_real_one_takes(
+    build_unet: Callable[[], Any], measured: Any
+) -> None:
     with torch.device("meta"):
         shapes = build_unet()
     with torch.no_grad():
