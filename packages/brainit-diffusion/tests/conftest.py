@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.profiler import ProfilerActivity, profile
 
 from brainit_diffusion.pipeline import BrainITPipeline
 from brainit_diffusion.schedule import euler_scheduler
@@ -114,3 +115,22 @@ def tokens() -> torch.Tensor:
 @pytest.fixture(scope="session")
 def coarse() -> torch.Tensor:
     return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def measured() -> Callable[[Callable[[], Any]], int]:
+    """Most bytes that a run held at once beyond what was there, as the allocator reports."""
+
+    def measure(run: Callable[[], Any]) -> int:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            run()
+        events = seen.profiler.kineto_results.events()
+        held = peak = 0
+        for event in sorted(
+            (e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()
+        ):
+            held += event.nbytes()
+            peak = max(peak, held)
+        return peak
+
+    return measure

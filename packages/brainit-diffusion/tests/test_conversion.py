@@ -139,11 +139,11 @@ def test_encoders_of_conditions_are_passed_over_and_nothing_else(
 ) -> None:
     more = {"conditioner.embedders.0.x": torch.ones(1), "denoiser.sigmas": torch.ones(1000)}
     to_diffusers(checkpoint | more, CONFIGS)
-    with pytest.raises(ValueError, match=r"0 tensors missing, 1 left over \(also model_ema.decay"):
+    with pytest.raises(ValueError, match=r"model: 1 unknown \(model_ema.decay\)$"):
         to_diffusers(checkpoint | {"model_ema.decay": torch.ones(1)}, CONFIGS)
     less = dict(checkpoint)
     less.pop("first_stage_model.quant_conv.bias")
-    with pytest.raises(ValueError, match=r"1 tensors missing, .*no first_stage_model.quant_conv"):
+    with pytest.raises(ValueError, match=r": 1 missing \(first_stage_model.quant_conv.bias\)$"):
         to_diffusers(less, CONFIGS)
 
 
@@ -151,7 +151,8 @@ def test_a_checkpoint_of_another_model(checkpoint: dict[str, Tensor]) -> None:
     name = "model.diffusion_model.label_emb.0.0.weight"
     other = checkpoint | {name: torch.zeros(checkpoint[name].shape[0], 88)}
     with pytest.raises(
-        ValueError, match=rf"another model: {name} is \[32, 88\], expected \[32, 32"
+        ValueError,
+        match=rf"another model: 1 of another shape \({name}: \[32, 88\], expected \[32, 32\]\)$",
     ):
         to_diffusers(other, CONFIGS)
 
@@ -239,7 +240,7 @@ def test_other_mistakes_have_one_line(folder: Path, tmp_path: Path) -> None:
     assert "names and tensors" in refused(tmp_path / "list.ckpt", tmp_path / "out")
     save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
     message = refused(tmp_path / "x.safetensors", tmp_path / "out", "--model", "sdxl")
-    assert "x.safetensors: a checkpoint of another model: 1928 tensors missing" in message
+    assert "x.safetensors: a checkpoint of another model: 1928 missing" in message
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text(json.dumps({"sample_size": 8}))
     assert "expected diffusion_pytorch_model" in refused(tmp_path, tmp_path / "y.safetensors")

@@ -97,6 +97,17 @@ def test_dropped_tokens_are_random_normal() -> None:
     assert torch.equal(oracle.tokens, tokens)
 
 
+def test_dropped_tokens_are_the_learned_ones_and_get_their_gradient() -> None:
+    oracle, learned = Oracle(LATENTS), torch.randn(5, 12, generator=seeded()).requires_grad_()
+    denoising_loss(oracle, LATENTS, TOKENS, TIME_IDS, seeded(), dropout=0.5, unconditional=learned)
+    dropped = (oracle.tokens != 1).flatten(1).any(1)
+    assert torch.equal(oracle.tokens[dropped], learned.expand(int(dropped.sum()), 5, 12))
+    assert 16 <= dropped.sum() <= 48
+    oracle.tokens.sum().backward()
+    assert learned.grad is not None
+    assert torch.equal(learned.grad, torch.full((5, 12), float(dropped.sum())))
+
+
 def test_same_generator_same_loss_and_gradients_reach_the_tokens(unclip: UnCLIP) -> None:
     tokens = torch.randn(2, 5, 12, generator=seeded()).requires_grad_()
     latents = torch.randn(2, 4, 8, 8, generator=seeded())

@@ -183,6 +183,8 @@ def test_half_precision_is_the_networks_alone(
     ("change", "message"),
     [
         ({"tokens": torch.zeros(3, 5, 11)}, r"tokens: expected \[B, T, 12\], got \(3, 5, 11\)"),
+        ({"tokens": torch.full((3, 5, 12), float("nan"))}, "finite values, got NaN.* in set 0"),
+        ({"image": torch.full((3, 3, 16, 16), float("inf"))}, r"\[0, 1\], got inf"),
         ({"image": torch.full((3, 3, 16, 16), 1.5)}, r"\[0, 1\], got 1.5 to 1.5"),
         ({"image": torch.full((3, 3, 16, 16), float("nan"))}, r"\[0, 1\], got nan"),
         ({"image": torch.zeros(2, 3, 16, 16)}, "one per trial"),

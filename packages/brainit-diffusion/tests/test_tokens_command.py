@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,28 @@ def test_mistakes_have_one_line(model: str, folder: Path, tmp_path: Path) -> Non
     (folder / "a.jpg").unlink()
     (folder / "b.png").write_bytes(b"not an image")
     assert "b.png: not an image" in message(folder)
+    picture = (folder / "a.png").read_bytes()
+    (folder / "b.png").write_bytes(picture[: len(picture) // 2])
+    assert "b.png: not an image" in message(folder)
+    (tmp_path / "half.hdf5").write_bytes(b"half")
+    assert "half.hdf5: not a whole HDF5 file" in message(tmp_path / "half.hdf5")
     assert "open_clip_config" in refused(folder, tmp_path / "o", "--model", "local-dir:/nowhere")
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.5, 0.99])
+def test_half_a_model_is_refused(
+    share: float | None, model: str, folder: Path, tmp_path: Path
+) -> None:
+    """OpenCLIP alone only warns where weights are missing, and leaves them random."""
+    shutil.copytree(model.removeprefix("local-dir:"), tmp_path / "clip")
+    weights = tmp_path / "clip" / "open_clip_model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    if share is not None:
+        weights.write_bytes(whole[: int(share * len(whole))])
+    line = refused(folder, tmp_path / "out", "--model", f"local-dir:{tmp_path / 'clip'}", *TINY)
+    assert "no whole OpenCLIP model" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_data_outside_the_file_are_not_read(model: str, tmp_path: Path) -> None:

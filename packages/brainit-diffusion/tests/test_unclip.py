@@ -163,6 +163,7 @@ def test_fusion(unclip: UnCLIP, tokens: torch.Tensor, coarse: torch.Tensor) -> N
     ("change", "message"),
     [
         ({"tokens": torch.zeros(3, 5, 11)}, r"\[B, T, 12\]"),
+        ({"tokens": torch.full((3, 5, 12), float("inf"))}, "finite values"),
         ({"coarse": torch.full((3, 3, 16, 16), 1.5)}, "values in"),
         ({"coarse": torch.full((3, 3, 16, 16), float("nan"))}, "values in"),
         ({"coarse": torch.zeros(2, 3, 16, 16)}, "one per trial"),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from brainit_diffusion.memory import TrainingMemory, training_memory
     from brainit_diffusion.objective import denoising_loss, vector_condition
     from brainit_diffusion.pipeline import BrainITPipeline, BrainITPipelineOutput
+    from brainit_diffusion.planning import plan
+    from brainit_diffusion.recovery import Recovery, recover
     from brainit_diffusion.refine import lazy_refiner, load_refiner, refine_images
     from brainit_diffusion.sampler import draw_start
     from brainit_diffusion.schedule import (
@@ -30,15 +32,18 @@ if TYPE_CHECKING:
     )
     from brainit_diffusion.stage2 import Stage2, Stage2Config
     from brainit_diffusion.token_store import TokenStore, write_tokens
+    from brainit_diffusion.training import Batch, train
     from brainit_diffusion.unclip import UnCLIP
     from brainit_diffusion.unconditional import UnconditionalTokens
     from brainit_diffusion.unet import added_conditions, unclip_unet_config
 
 _HOMES = {
+    "Batch": "training",
     "BrainITPipeline": "pipeline",
     "BrainITPipelineOutput": "pipeline",
     "ClipTokens": "clip_tokens",
     "Fusion": "fusion",
+    "Recovery": "recovery",
     "Stage2": "stage2",
     "Stage2Config": "stage2",
     "TokenStore": "token_store",
@@ -48,8 +53,8 @@ _HOMES = {
     "added_conditions": "unet",
     "convert_to_diffusers": "checkpoint_files",
     "convert_to_sgm": "checkpoint_files",
-    "draw_start": "sampler",
     "denoising_loss": "objective",
+    "draw_start": "sampler",
     "euler_scheduler": "schedule",
     "euler_timesteps": "schedule",
     "few_step_scheduler": "schedule",
@@ -58,11 +63,14 @@ _HOMES = {
     "lazy_refiner": "refine",
     "load_refiner": "refine",
     "open_images": "image_files",
+    "plan": "planning",
+    "recover": "recovery",
     "refine_images": "refine",
     "sigma_table": "schedule",
     "store_tokens": "image_files",
     "to_diffusers": "conversion",
     "to_sgm": "conversion",
+    "train": "training",
     "training_memory": "memory",
     "unclip_unet_config": "unet",
     "vector_condition": "objective",
@@ -70,10 +78,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Batch",
     "BrainITPipeline",
     "BrainITPipelineOutput",
     "ClipTokens",
     "Fusion",
+    "Recovery",
     "Stage2",
     "Stage2Config",
     "TokenStore",
@@ -94,11 +104,14 @@ __all__ = [
     "lazy_refiner",
     "load_refiner",
     "open_images",
+    "plan",
+    "recover",
     "refine_images",
     "sigma_table",
     "store_tokens",
     "to_diffusers",
     "to_sgm",
+    "train",
     "training_memory",
     "unclip_unet_config",
     "vector_condition",

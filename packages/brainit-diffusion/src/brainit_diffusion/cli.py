@@ -1,10 +1,12 @@
-"""The `brainit-diffusion` command: tokens of images, and checkpoints in other layouts."""
+"""The `brainit-diffusion` command: checkpoints, tokens, recovery, and what it all needs."""
 
 from __future__ import annotations
 
 import typer
 
 from brainit_diffusion.cli_convert import convert
+from brainit_diffusion.cli_plan import plan
+from brainit_diffusion.cli_recover import recover
 from brainit_diffusion.cli_tokens import tokens
 
 app = typer.Typer(
@@ -13,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (convert, tokens):
+for command in (convert, plan, recover, tokens):
     app.command()(command)
 
 

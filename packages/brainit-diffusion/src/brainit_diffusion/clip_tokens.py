@@ -8,8 +8,10 @@ from typing import Any, Literal, get_args
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from brainit_diffusion.inputs import check_images
+from brainit_diffusion.pixels import resize
 
 Pixels = Literal["clip", "mindeye2"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,7 +27,8 @@ class ClipTokens(nn.Module):
         pixels: What the model sees of images in [0, 1] before the normalisation: "clip", them, as
             it was trained; "mindeye2", (x + 1) / 2 of them, as the public unCLIP checkpoint of
             MindEye2 (arXiv 2403.11207) is used, whose image encoder expects values in [-1, 1].
-        final_norm: Whether tokens pass the model's last layer norm, before its pooling. In
+        final_norm: Whether tokens pass the model's last layer norm (`ln_post`), which comes before
+            its pooling. By default they do not: tokens are the last block's output as it is. In
             OpenCLIP's own token output they do since 2.23, and that is what is fed to the public
             checkpoint.
 
@@ -77,12 +80,13 @@ class ClipTokens(nn.Module):
 
         Raises:
             FileNotFoundError: If a local folder does not hold a model.
-            ValueError: If the model has no plain vision transformer, or `pixels` is neither.
+            ValueError: If there are no weights, they are cut off or another model's, the model has
+                no plain vision transformer, or `pixels` is neither.
         """
         scheme, _, folder = name.partition("local-dir:")
         if not scheme and not (Path(folder) / "open_clip_config.json").is_file():
             raise FileNotFoundError(f"{folder}: expected an OpenCLIP model (open_clip_config.json)")
-        model: Any = open_clip.create_model(name, pretrained=pretrained, precision=precision)
+        model = _read(name, pretrained, precision)
         config = open_clip.get_model_preprocess_cfg(model)
         return cls(
             model.visual, config["mean"], config["std"], pixels=pixels, final_norm=final_norm
@@ -107,7 +111,9 @@ class ClipTokens(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor, batch_size: int = 64) -> Tensor:
-        """Patch tokens of the last block before pooling and projection; no class token.
+        """Patch tokens of the last block, without the class token, before pooling and projection.
+
+        The last layer norm is applied to them with `final_norm`, and not by default.
 
         Args:
             images: In [0, 1] [B, 3, H, W], any size; resized (bicubic, antialiased) to a square.
@@ -149,17 +155,13 @@ class ClipTokens(nn.Module):
             raise ValueError(
                 f"images: expected float [B, 3, H, W], got {images.dtype} {tuple(images.shape)}"
             )
+        check_images(images)
         parts = [function(self._pixels(part)).float() for part in images.split(batch_size)]
         return torch.cat(parts).to(images.device)
 
     def resize(self, images: Tensor) -> Tensor:
         """Images in [0, 1] [B, 3, H, W] in the model's size (bicubic, antialiased, clamped)."""
-        if images.shape[-2:] == self.image_size:
-            return images
-        resized = F.interpolate(
-            images, self.image_size, mode="bicubic", antialias=True, align_corners=False
-        )
-        return resized.clamp(0, 1)
+        return resize(images, self.image_size)
 
     def _pixels(self, images: Tensor) -> Tensor:
         """Resize and normalise, in float32 up to the end."""
@@ -167,3 +169,20 @@ class ClipTokens(nn.Module):
         if self.pixels == "mindeye2":
             images = (images + 1) / 2
         return ((images - self.mean) / self.std).to(self.visual.conv1.weight.dtype)
+
+
+def _read(name: str, pretrained: str | None, precision: Precision) -> Any:
+    """OpenCLIP's model, and one kind of error for weights that are missing, cut off or others'."""
+    # Without this it only warns, and leaves weights random.
+    required = pretrained is not None or ":" in name
+    try:
+        return open_clip.create_model(
+            name, pretrained=pretrained, precision=precision, require_pretrained=required
+        )
+    except OSError:
+        raise
+    except Exception as error:  # of safetensors, pickle, json, torch: they share no class
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{pretrained or name}: no whole OpenCLIP model of that name ({reason})"
+        ) from error

@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
+from brainit_diffusion.integrity import differences
 from brainit_diffusion.unet import sdxl_unet_config, sdxl_vae_config, unclip_unet_config
 
 Pair = tuple[str, str]
@@ -210,19 +211,8 @@ def to_sgm(states: Mapping[str, Mapping[str, Tensor]], configs: Configs) -> dict
 
 
 def _check(given: Mapping[str, torch.Size], expected: Mapping[str, torch.Size]) -> None:
-    missing, left = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
-    if missing or left:
-        examples = ", ".join([*(f"no {n}" for n in missing[:2]), *(f"also {n}" for n in left[:2])])
-        raise ValueError(
-            f"a checkpoint of another model: {len(missing)} tensors missing, {len(left)} left over "
-            f"({examples})"
-        )
-    for name, shape in expected.items():
-        if given[name] != shape:
-            raise ValueError(
-                f"a checkpoint of another model: {name} is {list(given[name])}, "
-                f"expected {list(shape)}"
-            )
+    if found := differences(expected, given):
+        raise ValueError(f"a checkpoint of another model: {found}")
 
 
 def _below(there: str, here: str, pairs: tuple[Pair, ...]) -> Iterator[Pair]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from brainit_diffusion.clip_tokens import ClipTokens
@@ -52,7 +52,7 @@ class ImageFolder:
         try:
             with Image.open(self.files[row]) as picture:
                 return _as_float(np.asarray(picture.convert("RGB")))
-        except UnidentifiedImageError as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{self.files[row]}: not an image that can be read") from error
 
 
@@ -68,7 +68,10 @@ class ImageDataset:
     def __init__(self, file: Path, name: str = NSD_STIMULI) -> None:
         import h5py
 
-        opened = h5py.File(file, "r")
+        try:
+            opened = h5py.File(file, "r")
+        except OSError as error:
+            raise ValueError(f"{file}: not a whole HDF5 file") from error
         # The format's links would have us read any file of this machine.
         inside = isinstance(opened.get(name, getlink=True), h5py.HardLink)
         self.data: Any = opened[name] if inside else None

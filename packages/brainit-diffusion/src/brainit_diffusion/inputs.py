@@ -31,18 +31,42 @@ def check_components(vae: Any, unet: Any, learned: Any) -> None:
             f"unet: expected latents of {vae.config.latent_channels} channels as the VAE's, "
             f"got {config.in_channels}"
         )
-    if learned is not None and learned.config.width != config.cross_attention_dim:
+    if learned is not None:
+        check_learned(learned, unet)
+
+
+def check_learned(learned: Any, unet: Any) -> None:
+    """Check that learned unconditional tokens fit a UNet.
+
+    Raises:
+        ValueError: If they are of another width.
+    """
+    width = unet.config.cross_attention_dim
+    if learned.config.width != width:
         raise ValueError(
-            f"unconditional_tokens: expected width {config.cross_attention_dim}, "
-            f"got {learned.config.width}"
+            f"unconditional_tokens: expected width {width}, got {learned.config.width}"
         )
 
 
 def check_tokens(tokens: Tensor, width: int) -> None:
-    """Check CLIP tokens [B, T, width].
+    """Check CLIP tokens [B, T, width], all finite.
 
     Raises:
-        ValueError: If their shape is another.
+        ValueError: If their shape is another, or a value is NaN or infinite.
+    """
+    check_width(tokens, width)
+    # NaN and infinity are what the largest magnitude is then; to look at each value is far slower.
+    finite = tokens.abs().amax((1, 2)).isfinite()
+    if not finite.all():
+        row = int((~finite).nonzero()[0])
+        raise ValueError(f"tokens: expected finite values, got NaN or infinity in set {row}")
+
+
+def check_width(tokens: Tensor, width: int) -> None:
+    """Check the shape of CLIP tokens [B, T, width], of which a training needs no more.
+
+    Raises:
+        ValueError: If it is another.
     """
     if tokens.ndim != 3 or tokens.shape[2] != width:
         raise ValueError(f"tokens: expected [B, T, {width}], got {tuple(tokens.shape)}")
@@ -76,6 +100,21 @@ def check_images(images: Tensor) -> None:
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(f"images: expected values in [0, 1], got {low:.3g} to {high:.3g}")
+
+
+def check_seeds(seeds: Sequence[int], count: int) -> None:
+    """Check that there is a seed for each image.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    if len(seeds) != count:
+        raise ValueError(f"seeds: expected {count}, one per image, got {len(seeds)}")
+
+
+def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A generator for each seed."""
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
 def one_each(generator: Generators, count: int) -> list[torch.Generator | None]:

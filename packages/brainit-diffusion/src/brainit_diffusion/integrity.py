@@ -7,14 +7,14 @@ before anything is read: names and shapes in the safetensors headers with those 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_component(folder: Path, kind: Any, variant: str | None = None) -> None:
@@ -34,7 +34,8 @@ def check_component(folder: Path, kind: Any, variant: str | None = None) -> None
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    _compare(expected, _stored(_weight_files(folder, variant)), folder)
+    if found := differences(expected, _stored(_weight_files(folder, variant))):
+        raise ValueError(f"{folder}: weights of another model than config.json: {found}")
 
 
 def _weight_files(folder: Path, variant: str | None) -> list[Path]:
@@ -49,7 +50,7 @@ def _weight_files(folder: Path, variant: str | None) -> list[Path]:
 
 def _stored(files: Iterable[Path]) -> Shapes:
     """Names and shapes in the headers of safetensors files."""
-    shapes: Shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing: is the download complete?")
@@ -62,14 +63,18 @@ def _stored(files: Iterable[Path]) -> Shapes:
     return shapes
 
 
-def _compare(expected: Shapes, stored: Shapes, folder: Path) -> None:
-    differences = {
-        "missing": expected.keys() - stored.keys(),
-        "unknown": stored.keys() - expected.keys(),
-        "of another shape": {
-            name for name in expected.keys() & stored.keys() if expected[name] != stored[name]
-        },
+def differences(expected: Shapes, stored: Shapes) -> str:
+    """What differs between the names and shapes of a model and those of a file; "" if nothing."""
+    common = expected.keys() & stored.keys()
+    reshaped = [
+        f"{name}: {list(stored[name])}, expected {list(expected[name])}"
+        for name in common
+        if expected[name] != stored[name]
+    ]
+    kinds = {
+        "missing": expected.keys() - common,
+        "unknown": stored.keys() - common,
+        "of another shape": reshaped,
     }
-    found = [f"{len(names)} {kind} ({min(names)})" for kind, names in differences.items() if names]
-    if found:
-        raise ValueError(f"{folder}: weights of another model than config.json: {', '.join(found)}")
+    found = (f"{len(names)} {kind} ({min(names)})" for kind, names in kinds.items() if names)
+    return ", ".join(found)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+# Torch has no public name for these, though its documentation has it imported from here.
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -46,7 +48,7 @@ class TrainingMemory:
 
 
 def training_memory(
-    model: nn.Module, loss: Callable[[], Tensor], *, average: bool = False
+    model: nn.Module, loss: Callable[[], Tensor], *, average: bool = False, accumulate: bool = False
 ) -> TrainingMemory:
     """Count the bytes of a step of Adam.
 
@@ -58,25 +60,86 @@ def training_memory(
         model: What is trained, as it will be: its types and what learns in it.
         loss: Computes the loss of a batch; real tensors in it are taken for their shapes.
         average: Whether a moving average of what learns is kept.
+        accumulate: Whether gradients of earlier batches are there while this one is computed.
 
     Returns:
         Bytes by use.
     """
-    held = [*model.parameters(), *model.buffers()]
-    learning = [p for p in model.parameters() if p.requires_grad]
-    weights, learned = (
-        sum(x.numel() * x.element_size() for x in part) for part in (held, learning)
+    learned = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
+    counted = count(model, lambda: gradients(model, loss, accumulate=accumulate))
+    beyond = counted.memory - (0 if accumulate else learned)
+    return TrainingMemory(
+        size(model), learned, ADAM_STATES * learned, average * learned, max(0, beyond)
     )
+
+
+def gradients(model: nn.Module, loss: Callable[[], Tensor], *, accumulate: bool = False) -> None:
+    """Forward and backward pass, whose results are dropped.
+
+    Args:
+        model: What learns.
+        loss: Of a batch.
+        accumulate: Whether each gradient goes as soon as it is there, as if added to an earlier
+            one; if not, all of them are held to the end.
+    """
+    learning = [p for p in model.parameters() if p.requires_grad]
+    hooks = [p.register_hook(_emptied) for p in learning if accumulate]
+    try:
+        torch.autograd.grad(loss(), learning, allow_unused=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a run of something takes.
+
+    Attributes:
+        memory: The most bytes that it holds at once beyond what was there.
+        operations: Of torch; on a GPU each is at least one kernel to launch.
+    """
+
+    memory: int
+    operations: int
+
+
+def count(model: nn.Module, run: Callable[[], object]) -> Count:
+    """Run something on fake tensors, and count.
+
+    Args:
+        model: What it uses; its parameters and buffers count as there before.
+        run: What to run.
+    """
+    held = [*model.parameters(), *model.buffers()]
     counter = _Counter()
     built = next((x.fake_mode for x in held if isinstance(x, FakeTensor)), None)
-    with built or FakeTensorMode(allow_non_fake_inputs=True) as fake, counter:
+    with built or fake_tensors() as fake, counter:
         known = [fake.from_tensor(x) for x in held]
         counter.known.update((x.untyped_storage(), None) for x in known)
-        value = loss()
-        gradients = torch.autograd.grad(value, learning, allow_unused=True)
-        del value, gradients, known
-    beyond = max(0, counter.peak - learned)
-    return TrainingMemory(weights, learned, ADAM_STATES * learned, average * learned, beyond)
+        counter.operations = 0
+        run()
+        del known
+    return Count(counter.peak, counter.operations)
+
+
+def fake_tensors() -> FakeTensorMode:
+    """A mode in which tensors have shapes, types and devices, and no values."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def size(model: nn.Module) -> int:
+    """Bytes of parameters and buffers."""
+    return sum(map(_bytes, (*model.parameters(), *model.buffers())))
+
+
+def _bytes(value: Tensor) -> int:
+    return value.numel() * value.element_size()
+
+
+def _emptied(gradient: Tensor) -> Tensor:
+    """A gradient of the same shape that takes no memory."""
+    return gradient.new_zeros(()).expand_as(gradient)
 
 
 class _Counter(TorchDispatchMode):
@@ -85,12 +148,13 @@ class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.known = WeakIdKeyDictionary(ref_type=weakref.ref)
-        self.living = self.peak = 0
+        self.living = self.peak = self.operations = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.operations += 1
         for value in tree_iter(result):
             if isinstance(value, Tensor):
                 self._see(value.untyped_storage())

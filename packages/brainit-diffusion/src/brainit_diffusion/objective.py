@@ -43,6 +43,7 @@ def denoising_loss(
     noise_offset: float = 0.04,
     dropout: float = 0.0,
     prediction_type: str = "epsilon",
+    unconditional: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the prediction at one random timestep per image.
 
@@ -51,9 +52,9 @@ def denoising_loss(
     arXiv 2202.00512): the squared error of the noise that follows from it, times 1 + sigma^2, so
     that high noise counts, where the noise is plain to see and the image is not.
 
-    For classifier-free guidance the tokens of some images
-    are replaced by random-normal ones. Gradients flow to the UNet and to `tokens` (the second stage
-    of Brain-IT, arXiv 2510.25976).
+    For classifier-free guidance the tokens of some images are replaced, by random-normal ones or by
+    learned ones. Gradients flow to the UNet, to `tokens` and to those (the second stage of
+    Brain-IT, arXiv 2510.25976).
 
     Args:
         unet: `UNet2DConditionModel` with the "text_time" condition, or what is called like one.
@@ -64,6 +65,7 @@ def denoising_loss(
         noise_offset: Standard deviation of the offset.
         dropout: Probability that an image's tokens are replaced.
         prediction_type: "epsilon" or "v_prediction", as in the sampling's scheduler.
+        unconditional: What replaces the tokens [B, T, W]; random-normal values if None.
 
     Returns:
         Scalar.
@@ -85,7 +87,7 @@ def denoising_loss(
     steps = torch.randint(len(sigmas), (batch,), generator=generator, device=generator.device)
     sigma = sigmas[steps.cpu()].to(latents)[:, None, None, None]
     if dropout:
-        tokens = _drop(tokens, dropout, generator)
+        tokens = _drop(tokens, dropout, generator, unconditional)
     scale = torch.sqrt(1 + sigma**2)
     noisy = (latents + sigma * noise) / scale
     target = noise if prediction_type == "epsilon" else (noise - sigma * latents) / scale
@@ -99,12 +101,13 @@ def denoising_loss(
     return F.mse_loss(cast(Tensor, predicted).float(), target.float())
 
 
-def _drop(tokens: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Replace the tokens of each image by random-normal ones with some probability."""
+def _drop(
+    tokens: Tensor, probability: float, generator: torch.Generator, by: Tensor | None
+) -> Tensor:
+    """Replace the tokens of each image with some probability."""
     dropped = torch.rand(len(tokens), generator=generator, device=generator.device) < probability
-    return torch.where(
-        dropped[:, None, None].to(tokens.device), _normal(tokens.shape, generator, tokens), tokens
-    )
+    instead = _normal(tokens.shape, generator, tokens) if by is None else by.to(tokens)
+    return torch.where(dropped[:, None, None].to(tokens.device), instead, tokens)
 
 
 def _normal(shape: torch.Size, generator: torch.Generator, like: Tensor) -> Tensor:

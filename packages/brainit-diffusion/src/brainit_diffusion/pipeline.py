@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.outputs import BaseOutput
@@ -26,6 +25,7 @@ from brainit_diffusion.inputs import (
 from brainit_diffusion.integrity import check_component
 from brainit_diffusion.latents import decode_latents, encode_images
 from brainit_diffusion.objective import vector_condition
+from brainit_diffusion.pixels import resize
 from brainit_diffusion.sampler import draw_start, guided_prediction
 from brainit_diffusion.schedule import set_timesteps
 from brainit_diffusion.unconditional import UnconditionalTokens
@@ -235,11 +235,7 @@ class BrainITPipeline(DiffusionPipeline):
 
     def fit(self, images: Tensor) -> Tensor:
         """Images in [0, 1], resized to the model's size (bicubic, antialiased)."""
-        size = (self.image_size, self.image_size)
-        if images.shape[-2:] == size:
-            return images
-        resized = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
-        return resized.clamp(0, 1)
+        return resize(images, (self.image_size, self.image_size))
 
     def _draw(
         self,

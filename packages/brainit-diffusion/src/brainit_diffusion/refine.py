@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from brainit_diffusion.inputs import check_images
+from brainit_diffusion.inputs import check_images, check_seeds, seeded
+from brainit_diffusion.pixels import resize
 
 NEGATIVE_PROMPT = "painting, drawing, blurry, deformed, disfigured, glitchy, ugly, bad anatomy"
 
@@ -85,20 +85,16 @@ def refine_images(
     """
     if not 1 <= last_steps <= steps:
         raise ValueError(f"last_steps: expected 1 to {steps}, got {last_steps}")
-    if len(seeds) != len(images):
-        raise ValueError(f"seeds: expected {len(images)}, one per image, got {len(seeds)}")
+    check_seeds(seeds, len(images))
     prompts = _one_each("prompt", prompt, len(images))
     negative = _one_each("negative_prompt", negative_prompt, len(images))
     check_images(images)
-    enlarged = F.interpolate(
-        images.float(), (size, size), mode="bicubic", antialias=True, align_corners=False
-    ).clamp(0, 1)
+    enlarged = resize(images.float(), (size, size))
     # Diffusers runs int(steps * strength) steps: half a step more keeps rounding off the edge.
     strength = min(1.0, (last_steps + 0.5) / steps)
     parts = []
     for first in range(0, len(images), batch_size):
         rows = slice(first, first + batch_size)
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds[rows]]
         result = pipeline(
             prompt=prompts[rows],
             negative_prompt=negative[rows],
@@ -106,7 +102,7 @@ def refine_images(
             strength=strength,
             num_inference_steps=steps,
             guidance_scale=guidance_scale,
-            generator=generators,
+            generator=seeded(seeds[rows]),
             output_type="pt",
         ).images
         parts.append(result.float().cpu())

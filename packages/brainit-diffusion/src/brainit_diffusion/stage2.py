@@ -12,7 +12,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from brainit_diffusion.inputs import check_learned, check_width
 from brainit_diffusion.objective import denoising_loss
+from brainit_diffusion.unconditional import UnconditionalTokens
 
 Trained = Literal["full", "low_rank", "frozen"]
 
@@ -30,7 +32,7 @@ class Stage2Config:
         rank: Of the added matrices.
         gradient_checkpointing: Whether the UNet computes its blocks twice to keep less of them.
         noise_offset: See `denoising_loss`.
-        dropout: See `denoising_loss`.
+        dropout: See `denoising_loss`; learned unconditional tokens need it.
         prediction_type: See `denoising_loss`.
     """
 
@@ -53,19 +55,33 @@ class Stage2(nn.Module):
         decoder: Any module whose output is tokens [B, T, W].
         unet: `UNet2DConditionModel` with the "text_time" condition.
         config: What learns.
+        unconditional_tokens: Learned ones, of the decoder's shape: they learn too, in the place of
+            the tokens that are dropped, for sampling with `unconditional="learned"`.
 
     Raises:
-        ValueError: If nothing would learn, or `config.unet` is none of the three.
+        ValueError: If nothing would learn, `config.unet` is none of the three, or unconditional
+            tokens are of another width or would never be used.
         ImportError: For "low_rank", if peft is not installed.
     """
 
-    def __init__(self, decoder: nn.Module, unet: Any, config: Stage2Config | None = None) -> None:
+    def __init__(
+        self,
+        decoder: nn.Module,
+        unet: Any,
+        config: Stage2Config | None = None,
+        unconditional_tokens: UnconditionalTokens | None = None,
+    ) -> None:
         super().__init__()
         self.config = config = config or Stage2Config()
         if config.unet not in get_args(Trained):
             raise ValueError(f"unet {config.unet!r}: expected full, low_rank or frozen")
-        if config.unet == "frozen" and not config.decoder:
+        if unconditional_tokens is not None:
+            check_learned(unconditional_tokens, unet)
+            if not config.dropout:
+                raise ValueError("unconditional_tokens: expected a dropout above 0, got 0")
+        elif config.unet == "frozen" and not config.decoder:
             raise ValueError("both the decoder and the UNet are frozen: nothing would learn")
+        self.unconditional_tokens = unconditional_tokens
         self.decoder = decoder.requires_grad_(config.decoder)
         self.unet = unet.requires_grad_(config.unet == "full")
         if config.unet == "low_rank":
@@ -105,9 +121,8 @@ class Stage2(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.decoder):
             tokens: Tensor = self.decoder(*inputs)
-        width = self.unet.config.cross_attention_dim
-        if tokens.ndim != 3 or tokens.shape[2] != width:
-            raise ValueError(f"tokens: expected [B, T, {width}], got {tuple(tokens.shape)}")
+        check_width(tokens, self.unet.config.cross_attention_dim)
+        learned = self.unconditional_tokens
         return denoising_loss(
             self.unet,
             latents,
@@ -117,6 +132,7 @@ class Stage2(nn.Module):
             self.config.noise_offset,
             self.config.dropout,
             self.config.prediction_type,
+            None if learned is None else learned(len(tokens)),
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 
-from brainit_diffusion.inputs import check_start, check_tokens
+from brainit_diffusion.inputs import check_seeds, check_start, check_tokens, seeded
 from brainit_diffusion.integrity import check_component
 from brainit_diffusion.latents import decode_latents, encode_images
 from brainit_diffusion.pipeline import BrainITPipeline, OnStepEnd
@@ -137,8 +137,7 @@ class UnCLIP:
         """
         check_tokens(tokens, self.unet.config.cross_attention_dim)
         check_start(coarse, start_step, steps, len(tokens))
-        if len(seeds) != len(tokens):
-            raise ValueError(f"seeds: expected {len(tokens)}, one per image, got {len(seeds)}")
+        check_seeds(seeds, len(tokens))
         self.pipeline.set_progress_bar_config(disable=not progress, leave=False)
         result = torch.empty(len(tokens), 3, self.image_size, self.image_size)
         for first in range(0, len(tokens), batch_size):
@@ -153,7 +152,7 @@ class UnCLIP:
                     unconditional,
                     noise_offset,
                     contrast,
-                    generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds[rows]],
+                    generator=seeded(seeds[rows]),
                     output_type="pt",
                     callback_on_step_end=on_step_end,
                 ).images

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 class UnconditionalTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """One learned set of tokens, for every image; a component of `BrainITPipeline`.
 
+    `Stage2` trains them, in the place of the tokens that it drops. They begin random-normal, as the
+    published unconditional tokens are: equal ones would get equal gradients and stay equal.
+
     Args:
         n_tokens: Number of tokens, T.
         width: Their width, W.
@@ -19,7 +22,7 @@ class UnconditionalTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, n_tokens: int = 256, width: int = 1664) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(torch.zeros(n_tokens, width))
+        self.tokens = nn.Parameter(torch.randn(n_tokens, width))
 
     def forward(self, batch: int) -> Tensor:
         """The tokens, for each of `batch` images [batch, T, W]."""
