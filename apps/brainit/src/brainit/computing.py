@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device() -> torch.device:
-    """The GPU, if torch has one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU, if torch has one, else the CPU; each of several processes has its own GPU.
+
+    Raises:
+        RuntimeError: More processes were launched on this machine than it has GPUs.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    place = os.environ.get("LOCAL_RANK")
+    if place is None:
+        return torch.device("cuda")
+    if int(place) >= torch.cuda.device_count():
+        raise RuntimeError(
+            f"process {int(place) + 1} of this machine has no GPU of its own: torch sees "
+            f"{torch.cuda.device_count()}; launch as many processes as there are GPUs"
+        )
+    return torch.device("cuda", int(place))
 
 
 def autocast(precision: str) -> torch.autocast:
