@@ -1,37 +1,67 @@
-"""Training state on disk: safetensors and JSON, never pickled, replaced only when whole."""
+"""Training state on disk: safetensors and JSON, never pickled.
+
+A checkpoint is written beside its name and then renamed: it is the old one or the new one, whole.
+What a disk does to it afterwards is found by its hash when it is read; then the one before serves.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from brainit import hashed_file, processes
 from brainit.run_folder import replacing
+
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+DAMAGED = "damaged.safetensors"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot serve; the message says why and what to do."""
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimiser: Optimizer, state: dict[str, Any]
+    path: Path, module: nn.Module, optimiser: Optimizer | None, state: Mapping[str, Any]
 ) -> None:
-    """Write trainable parameters, buffers, optimiser moments and a JSON state into one file."""
-    tensors = {
-        f"model.{name}": value.detach().contiguous() for name, value in _own_state(module).items()
-    }
+    """Write trainable parameters, buffers, optimiser moments and a JSON state into one file.
+
+    A `last.safetensors` that is replaced stays beside it as `previous.safetensors`. All processes
+    of a training call this; the first one writes.
+
+    Raises:
+        OSError: The file cannot be written; what was there before still is.
+    """
+    tensors = {f"model.{name}": value for name, value in _own_state(module).items()}
     scalars: dict[str, Any] = {}
-    for index, moments in optimiser.state_dict()["state"].items():
-        for name, value in moments.items():
+    moments = optimiser.state_dict()["state"] if optimiser is not None else {}
+    for index, values in moments.items():
+        for name, value in values.items():
             if torch.is_tensor(value):
-                tensors[f"optimiser.{index}.{name}"] = value.contiguous()
+                tensors[f"optimiser.{index}.{name}"] = value
             else:
                 scalars[f"{index}.{name}"] = value
-    metadata = {"training": json.dumps({"state": state, "optimiser": scalars})}
+    if not processes.is_first():
+        for value in hashed_file.in_order(tensors).values():
+            hashed_file.in_one_piece(value)
+        return
+    training = json.dumps({"state": dict(state), "optimiser": scalars})
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        hashed_file.write(temporary, tensors, {"training": training})
+        if path.name == LAST and path.exists():
+            _keep(path, path.with_name(PREVIOUS))
 
 
 def load_checkpoint(
@@ -40,33 +70,104 @@ def load_checkpoint(
     """Restore what `save_checkpoint` wrote, in place, and return the JSON state.
 
     Raises:
-        KeyError: The file lacks a parameter of the module.
+        CheckpointError: The file is damaged, or one of another model.
+        FileNotFoundError: There is none.
     """
+    if not hashed_file.is_whole(path):
+        raise CheckpointError(f"{path}: damaged: its content does not match its hash")
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     training = json.loads(metadata["training"])
+    own = _own_state(module)
+    _check_shapes(path, own, _below("model.", tensors))
     with torch.no_grad():
-        for name, value in _own_state(module).items():
-            value.copy_(tensors[f"model.{name}"])
+        for name, value in own.items():
+            value.copy_(_placed(tensors[f"model.{name}"], value))
     if optimiser is not None:
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Any]] = {}
-        for key, value in [*_below("optimiser.", tensors), *training["optimiser"].items()]:
+        for key, value in (_below("optimiser.", tensors) | training["optimiser"]).items():
             index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
+            moments.setdefault(int(index), {})[name] = _placed(value, parameters[int(index)])
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     state: dict[str, Any] = training["state"]
     return state
 
 
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
-    return [
-        (key.removeprefix(prefix), value)
-        for key, value in tensors.items()
-        if key.startswith(prefix)
-    ]
+def newest(folder: Path) -> Path | None:
+    """The last checkpoint of a training or, if that is damaged or gone, the one before.
+
+    A damaged one is put aside as `damaged.safetensors`.
+
+    Warns:
+        RuntimeWarning: The one before serves.
+
+    Raises:
+        CheckpointError: Checkpoints were written, but none is whole.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    if last.is_file() and hashed_file.is_whole(last):
+        return last
+    fault = "damaged" if last.is_file() else "missing"
+    if not previous.is_file() and fault == "missing":
+        return None
+    if not previous.is_file() or not hashed_file.is_whole(previous):
+        raise CheckpointError(
+            f"{last}: {fault}, and no whole one is before it; delete {folder} to train anew"
+        )
+    if fault == "damaged":
+        os.replace(last, folder / DAMAGED)
+    warnings.warn(
+        f"{last}: {fault}; the training goes on from the checkpoint before it",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return previous
 
 
-def _own_state(module: nn.Module) -> dict[str, torch.Tensor]:
+def clean(folder: Path) -> None:
+    """Remove what killed processes have left half written."""
+    for path in folder.glob(".*.safetensors.*"):
+        path.unlink()
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give a file a second name, or a copy where a file system has no second names."""
+    temporary = name.with_name(f".{name.name}.second")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, name)
+
+
+def _placed(value: Any, like: Tensor) -> Any:
+    """A value of a parameter's shape, spread over processes as the parameter is."""
+    if isinstance(like, DTensor) and torch.is_tensor(value) and value.shape == like.shape:
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return value
+
+
+def _check_shapes(path: Path, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name in {**own, **found}:
+        here, there = (list(one[name].shape) if name in one else None for one in (own, found))
+        if here != there:
+            raise CheckpointError(
+                f"{path}: a checkpoint of another model: {name} has shape {there} there and {here} "
+                f"here; delete {path.parent} to train anew"
+            )
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }
+
+
+def _own_state(module: nn.Module) -> dict[str, Tensor]:
     """Trainable parameters and buffers: a frozen backbone is known by its name, not stored."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     state = module.state_dict(keep_vars=True)

@@ -36,8 +36,9 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except KeyboardInterrupt:
-            _fail("stopped; the same command goes on from the last finished stage or epoch", 130)
+        except KeyboardInterrupt as stop:
+            stopped = "stopped; the same command goes on from the last finished stage or checkpoint"
+            _fail(str(stop) or stopped, getattr(stop, "exit_code", 130))
         except OSError as error:
             full = error.errno == errno.ENOSPC
             _fail(

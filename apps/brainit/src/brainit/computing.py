@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
+from torch import Tensor
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device() -> torch.device:
-    """The GPU, if torch has one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU, if torch has one, else the CPU; each of several processes has its own GPU.
+
+    Raises:
+        RuntimeError: More processes were launched on this machine than it has GPUs.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    place = os.environ.get("LOCAL_RANK")
+    if place is None:
+        return torch.device("cuda")
+    if int(place) >= torch.cuda.device_count():
+        raise RuntimeError(
+            f"process {int(place) + 1} of this machine has no GPU of its own: torch sees "
+            f"{torch.cuda.device_count()}; launch as many processes as there are GPUs"
+        )
+    return torch.device("cuda", int(place))
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """A tensor of the host that can go to the GPU while others compute; itself without a GPU."""
+    return tensor.pin_memory() if device().type == "cuda" else tensor
+
+
+def sent(tensor: Tensor) -> Tensor:
+    """A tensor on the computing device; of a pinned one the copy is not waited for."""
+    return tensor.to(device(), non_blocking=True)
 
 
 def autocast(precision: str) -> torch.autocast:

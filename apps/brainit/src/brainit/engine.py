@@ -1,35 +1,52 @@
-"""One engine trains everything: accelerate below for the device, exact resume at epochs.
+"""One engine trains everything: accelerate below, one process or many, exact resume at any step.
 
-A task says what is trained, which batches an epoch holds and what the loss is. Batches are a pure
-function of (seed, epoch), so a run that was stopped and resumed goes through the same ones.
+A task says what is trained, which batches an epoch holds and what the loss is. Batches and all
+draws from torch's generators are a pure function of (seed, epoch, batch), so a training that was
+stopped anywhere and resumed goes through the same ones; a checkpoint keeps no generator's state.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+import textwrap
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm.auto import tqdm
 
-from brainit.checkpoint import load_checkpoint, save_checkpoint
+from brainit import processes
+from brainit.checkpoint import BEST, LAST, clean, load_checkpoint, newest, save_checkpoint
 from brainit.computing import autocast, device
+from brainit.gradients import ManyProcesses, OneProcess, Whole
+from brainit.hashed_file import in_one_piece
+from brainit.prefetch import prefetched
 from brainit.profile import Training
+from brainit.schedule import Schedule
+from brainit.stopping import Interrupted, Stop, stopping
 
-WARMUP_START = 1e-3
-PLATEAU_FACTOR = 0.1
+SAVE_EVERY = 600.0
+"""Seconds between checkpoints within an epoch."""
+DESCRIBED = 1500
+"""Letters that a message has for batches: enough for the samples of one as published."""
 
 
 class Task(Protocol):
-    """What the engine trains."""
+    """What the engine trains.
+
+    A task may also have `load(batch)`, a pure function: it is called ahead of a batch's turn, by
+    any thread, and what it gives then goes to `loss` in the batch's place.
+    """
 
     @property
     def name(self) -> str:
@@ -50,7 +67,26 @@ class Task(Protocol):
 
 
 class TrainingStopped(RuntimeError):
-    """The loss stopped being a number; nothing was updated with it."""
+    """A loss or a gradient stopped being a number; nothing was updated with it."""
+
+
+@dataclass
+class Progress:
+    """How far a training is, beside its weights and moments; ready for JSON.
+
+    Attributes:
+        epoch: Epochs that are finished.
+        step: Steps of the next epoch that are finished.
+        loss: Sum of those steps' losses.
+        best: Validation figures of the best epoch.
+        schedule: What the learning rate depends on.
+    """
+
+    schedule: dict[str, Any]
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    best: dict[str, float] | None = None
 
 
 def train(
@@ -58,113 +94,190 @@ def train(
 ) -> dict[str, float]:
     """Train a task and leave its best weights in the module.
 
+    Launched as several processes, they share every step (see `gradients`); all validate alike and
+    the first one's figures count; the first one alone writes and logs.
+
     Args:
         task: What to train.
         config: Optimiser, schedule, budget.
-        folder: Where `last.safetensors` and `best.safetensors` are kept; an interrupted training
-            resumes from the first.
-        seed: Seed of dropout and the like; with the epoch's number it decides all random draws.
-        log: Called with the figures of every epoch.
+        folder: Where checkpoints are kept; an interrupted training goes on from the last one.
+        seed: With the numbers of epoch and batch it decides all random draws.
+        log: Called with the figures of every epoch, before its checkpoint is written: after a
+            crash in between, once more with the same figures.
 
     Returns:
         Validation figures of the best epoch.
 
     Raises:
-        TrainingStopped: A loss was not finite.
-        NotImplementedError: Launched as several processes.
+        TrainingStopped: A loss or a gradient was not finite.
+        Interrupted: A signal asked to stop; where the training stands has been saved.
+        CheckpointError: The folder's checkpoints cannot serve.
+        ValueError: `accumulate` batches cannot be dealt evenly over the launched processes.
     """
-    accelerator = Accelerator(cpu=device().type == "cpu")
-    if accelerator.num_processes > 1:
-        raise NotImplementedError(
-            "brainit trains in one process for now; start it without a launcher"
-        )
-    task.module.to(device())
-    parameters = [p for p in task.module.parameters() if p.requires_grad]
-    optimiser = accelerator.prepare(_optimiser(config, parameters))
-    schedule = Schedule(config)
-    state: dict[str, Any] = {"epoch": 0, "best": None, "schedule": schedule.state}
-    last, best = folder / "last.safetensors", folder / "best.safetensors"
-    if last.is_file():
-        state = load_checkpoint(last, task.module, optimiser)
-        schedule.state = state["schedule"]
-    for epoch in range(state["epoch"], config.epochs):
-        set_seed(seed * 100_003 + epoch)
-        loss = _run_epoch(task, optimiser, schedule, epoch)
-        task.module.eval()
-        with torch.inference_mode(), autocast(config.precision):
-            figures = task.validate()
-        schedule.record(figures["score"])
-        state |= {"epoch": epoch + 1, "schedule": schedule.state}
-        is_best = state["best"] is None or figures["score"] > state["best"]["score"]
-        if is_best:
-            state["best"] = figures
-        if is_best:
-            save_checkpoint(best, task.module, optimiser, state)
-        save_checkpoint(last, task.module, optimiser, state)
-        if log is not None:
-            log(task=task.name, epoch=epoch + 1, loss=loss, **figures)
-    load_checkpoint(best, task.module)
-    task.module.eval()
-    result: dict[str, float] = state["best"]
-    return result
+    return _Run(task, config, folder, seed, log).train()
 
 
-def _run_epoch(
-    task: Task,
-    optimiser: torch.optim.Optimizer,
-    schedule: Schedule,
-    epoch: int,
-) -> float:
-    task.module.train()
-    batches = task.epoch(epoch)
-    total = 0.0
-    label = f"{task.name} {epoch + 1}/{schedule.config.epochs}"
-    size = schedule.config.accumulate
-    steps = [batches[first : first + size] for first in range(0, len(batches), size)]
-    # What it sets holds for all threads, so no thread may set it for itself.
-    with _attention(), _workers(task.module, size) as pool:
-        for step, part in enumerate(_progress(steps, label)):
-            factor = schedule.factor(epoch + step / len(steps))
-            for group in optimiser.param_groups:
-                group["lr"] = schedule.config.learning_rate * factor
-            loss = _gradients(task, part, schedule.config.precision, pool)
+class _Run:
+    """One training, from its last checkpoint to its best weights."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: Training,
+        folder: Path,
+        seed: int,
+        log: Callable[..., None] | None,
+    ) -> None:
+        self.task, self.config, self.folder, self.seed, self.log = task, config, folder, seed, log
+        self.module = task.module.to(device())
+        self.optimiser, self.whole, self.gradients = self._prepared()
+        self.schedule = Schedule(config)
+        self.progress = Progress(self.schedule.state)
+        self.saved = time.monotonic()
+
+    def train(self) -> dict[str, float]:
+        self._resume()
+        with stopping() as stop, closing(self.gradients):
+            for epoch in range(self.progress.epoch, self.config.epochs):
+                batches = self.task.epoch(epoch)
+                self._steps(epoch, batches, stop)
+                self._finish(epoch, self._validated(epoch, len(batches)))
+                self._pause(stop)
+        load_checkpoint(self.folder / BEST, self.module)
+        self.module.eval()
+        assert self.progress.best is not None
+        return self.progress.best
+
+    def _prepared(self) -> tuple[Any, nn.Module, OneProcess | ManyProcesses]:
+        optimiser, whole = _optimiser(self.config, self.module), Whole(self.module)
+        size, sharers = self.config.accumulate, processes.count()
+        if sharers == 1:
+            return optimiser, whole, OneProcess(self.module, size)
+        if size % sharers:
+            raise ValueError(
+                f"{self.task.name}: a step's {size} batches (accumulate) cannot be dealt evenly to "
+                f"{sharers} processes; set accumulate to a multiple of {sharers}, and "
+                "batch_size as much smaller as a step is to stay the same"
+            )
+        accelerator = processes.accelerator()
+        whole, optimiser = accelerator.prepare(whole, optimiser)
+        return optimiser, whole, ManyProcesses(whole, accelerator)
+
+    def _resume(self) -> None:
+        if processes.is_first():
+            clean(self.folder)
+        path = processes.from_first(newest(self.folder) if processes.is_first() else None)
+        if path is not None:
+            self.progress = Progress(**load_checkpoint(path, self.module, self.optimiser))
+            self.schedule.state = self.progress.schedule
+
+    def _save(self) -> None:
+        state = dataclasses.asdict(self.progress)
+        save_checkpoint(self.folder / LAST, self.module, self.optimiser, state)
+        self.saved = time.monotonic()
+
+    def _steps(self, epoch: int, batches: Sequence[Any], stop: Stop) -> None:
+        """Take the steps that are left of an epoch."""
+        size, progress = self.config.accumulate, self.progress
+        n = -(-len(batches) // size)
+        parts = [range(len(batches))[step * size : (step + 1) * size] for step in range(n)]
+        label = f"{self.task.name} {epoch + 1}/{self.config.epochs}"
+        self.whole.train()
+        ahead = self._ahead(batches, parts[progress.step :])
+        # What _attention sets holds for all threads, so no thread may set it for itself.
+        with _attention(), _bar(label, progress.step, n) as bar, closing(ahead):
+            for step in range(progress.step, n):
+                part = parts[step]
+                loaded = {i: next(ahead) for i in self.gradients.share(part)}
+                losses = self.gradients([partial(self._loss, epoch, i, loaded) for i in part])
+                norm = self._norm()
+                if not math.isfinite(norm + sum(losses)):
+                    raise self._bad(epoch, step, losses, norm, [batches[i] for i in part])
+                self._update(epoch + step / n, norm)
+                progress.step, progress.loss = step + 1, progress.loss + sum(losses) / len(losses)
+                bar.update()
+                self._pause(stop)
+
+    def _ahead(self, batches: Sequence[Any], parts: Sequence[range]) -> Generator[Any, None, None]:
+        """What this process computes of some steps, loaded ahead, in order."""
+        own = (batches[i] for part in parts for i in self.gradients.share(part))
+        return prefetched(own, getattr(self.task, "load", _as_it_is))
+
+    def _loss(self, epoch: int, index: int, loaded: Mapping[int, Any]) -> Tensor:
+        if not self.gradients.threads:
+            self._seed(epoch, index)
+        with autocast(self.config.precision):
+            return self.task.loss(loaded[index])
+
+    def _seed(self, epoch: int, index: int) -> None:
+        """What is drawn from here on depends on where in the training it is, on nothing else."""
+        seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
+        # torch.manual_seed takes a millisecond where there is no GPU to seed.
+        torch.default_generator.manual_seed(seed)
+        if device().type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _norm(self) -> float:
+        """Length of the whole gradient."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        return float(in_one_piece(get_total_norm(gradients)))
+
+    def _bad(
+        self, epoch: int, step: int, losses: list[float], norm: float, batches: list[Any]
+    ) -> TrainingStopped:
+        """Say what is not a number, and which batch it came from."""
+        what, where = f"gradient norm is {norm}", batches
+        for loss, batch in zip(losses, batches, strict=True):
             if not math.isfinite(loss):
-                raise TrainingStopped(
-                    f"{task.name}: loss is {loss} in epoch {epoch + 1}, step {step + 1}"
-                )
-            optimiser.step()
-            total += loss
-    return total / max(len(steps), 1)
+                what, where = f"loss is {loss}", [batch]
+                break
+        return TrainingStopped(
+            f"{self.task.name}: {what} in epoch {epoch + 1}, step {step + 1}, from "
+            f"{textwrap.shorten('; '.join(map(repr, where)), DESCRIBED)}; nothing was updated with "
+            f"it, and {self.folder} holds the last checkpoint before"
+        )
+
+    def _update(self, epoch: float, norm: float) -> None:
+        """Take one step down the gradient, at some point in time."""
+        if self.config.clip_norm:
+            parameters = [p for p in self.module.parameters() if p.grad is not None]
+            clip_grads_with_norm_(parameters, self.config.clip_norm, torch.tensor(norm))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * self.schedule.factor(epoch)
+        self.optimiser.step()
+
+    def _validated(self, epoch: int, n_batches: int) -> dict[str, float]:
+        self._seed(epoch, n_batches)
+        self.whole.eval()
+        with torch.inference_mode(), autocast(self.config.precision):
+            figures: dict[str, float] = self.whole(self.task.validate)
+        return processes.from_first(figures)
+
+    def _finish(self, epoch: int, figures: dict[str, float]) -> None:
+        """Take note of an epoch's figures. What it writes, it writes again after a crash."""
+        progress = self.progress
+        loss = progress.loss / max(progress.step, 1)
+        self.schedule.record(figures["score"])
+        if progress.best is None or figures["score"] > progress.best["score"]:
+            progress.best = figures
+            save_checkpoint(self.folder / BEST, self.module, None, {})
+        progress.epoch, progress.step, progress.loss = epoch + 1, 0, 0.0
+        if self.log is not None and processes.is_first():
+            self.log(task=self.task.name, epoch=epoch + 1, loss=loss, **figures)
+        self._save()
+
+    def _pause(self, stop: Stop) -> None:
+        """Save if it is time to, or if any process was asked to stop: then the training ends."""
+        late = time.monotonic() - self.saved > SAVE_EVERY
+        signals, times = zip(*processes.gather([stop.signal, late]), strict=True)
+        if times[0] or any(signals):
+            self._save()
+        if any(signals):
+            raise Interrupted(self.task.name, int(max(signals)))
 
 
-def _workers(module: nn.Module, count: int) -> AbstractContextManager[Executor | None]:
-    """Threads that share a step's batches, on a CPU and if no random draw is in the model.
-
-    Small models have too little work in an operation for several threads to share; a thread a
-    batch keeps all cores busy. Dropout draws from one generator for all threads, in whatever order
-    they come, so models with dropout take one batch after the other.
-    """
-    random = any(isinstance(m, nn.Dropout) and m.p > 0 for m in module.modules())
-    if device().type != "cpu" or random or count == 1:
-        return nullcontext()
-    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
-
-
-def _gradients(task: Task, batches: Sequence[Any], precision: str, pool: Executor | None) -> float:
-    """Leave the mean gradient of some batches in the parameters; give their mean loss."""
-    parameters = [p for p in task.module.parameters() if p.requires_grad]
-
-    def run(batch: Any) -> tuple[float, tuple[Tensor | None, ...]]:
-        with autocast(precision):
-            loss = task.loss(batch)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return float(loss.detach()), gradients
-
-    answers = list((pool.map if pool else map)(run, batches))
-    for parameter, *parts in zip(parameters, *(grads for _, grads in answers), strict=True):
-        used = [part for part in parts if part is not None]
-        parameter.grad = sum(used[1:], used[0]) / len(batches) if used else None
-    return sum(loss for loss, _ in answers) / len(batches)
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _attention() -> AbstractContextManager[None]:
@@ -172,40 +285,15 @@ def _attention() -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if device().type == "cpu" else nullcontext()
 
 
-def _progress(batches: Sequence[Any], label: str) -> Iterator[Any]:
-    yield from tqdm(batches, desc=label, leave=False, mininterval=0.5)
+def _bar(label: str, done: int, total: int) -> tqdm[Any]:
+    """Steps done and the time that is left, shown by the first process."""
+    hidden = not processes.is_first()
+    return tqdm(desc=label, initial=done, total=total, leave=False, mininterval=0.5, disable=hidden)
 
 
-def _optimiser(config: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _optimiser(config: Training, module: nn.Module) -> torch.optim.Optimizer:
+    parameters = [p for p in module.parameters() if p.requires_grad]
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimiser == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
     return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, amsgrad=True, fused=True)
-
-
-class Schedule:
-    """Learning-rate factor over (fractional) epochs: cubic warm-up, then plateau or cosine."""
-
-    def __init__(self, config: Training) -> None:
-        self.config = config
-        self.state: dict[str, Any] = {"best": None, "stalled": 0, "drops": 0}
-
-    def factor(self, epoch: float) -> float:
-        """Factor on the learning rate at a point in time, in epochs from the start."""
-        warmup = self.config.warmup_epochs
-        if epoch < warmup:
-            return WARMUP_START + (1 - WARMUP_START) * (epoch / warmup) ** 3
-        if self.config.schedule == "plateau":
-            return float(PLATEAU_FACTOR ** self.state["drops"])
-        return 0.5 + 0.5 * math.cos(
-            math.pi * (epoch - warmup) / max(self.config.epochs - warmup, 1)
-        )
-
-    def record(self, score: float) -> None:
-        """Take note of an epoch's validation score."""
-        if self.state["best"] is None or score > self.state["best"]:
-            self.state |= {"best": score, "stalled": 0}
-            return
-        self.state["stalled"] += 1
-        if self.state["stalled"] > self.config.patience:
-            self.state |= {"stalled": 0, "drops": self.state["drops"] + 1}

@@ -63,7 +63,8 @@ class Training:
 
     The gradients of `accumulate` batches are averaged in each step. `warmup_epochs` follow factor
     f0 + (1 - f0)(epoch / warm-up)^3 with f0 = 1e-3; then the rate falls by ten after `patience`
-    epochs without progress ("plateau") or along a half cosine ("cosine").
+    epochs without progress ("plateau") or along a half cosine ("cosine"). Gradients longer than
+    `clip_norm` are shortened to it; with 0 none is, as published.
     """
 
     optimiser: Literal["adamw", "adam_amsgrad"]
@@ -76,6 +77,7 @@ class Training:
     schedule: Literal["plateau", "cosine"]
     patience: int
     precision: Literal["no", "bf16"]
+    clip_norm: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

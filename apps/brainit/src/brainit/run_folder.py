@@ -111,10 +111,21 @@ class RunFolder:
         }
         self._save()
 
-    def log(self, **values: Any) -> None:
-        """Append one line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values, default=_as_json) + "\n")
+    def log(self, *, task: str, epoch: int, **figures: float) -> None:
+        """Add an epoch's line to metrics.jsonl.
+
+        A training that went back to its last checkpoint comes to epochs that it had logged, so the
+        lines of the task from this epoch on are replaced.
+        """
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        kept = [
+            line
+            for line in lines
+            if (row := json.loads(line))["task"] != task or row["epoch"] < epoch
+        ]
+        new = json.dumps({"task": task, "epoch": epoch, **figures})
+        write_text(path, "\n".join([*kept, new]) + "\n")
 
     def _save(self) -> None:
         write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")
@@ -122,7 +133,10 @@ class RunFolder:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` only when the block ends without error."""
+    """A temporary path that takes the place of `path` only when the block ends without error.
+
+    After a crash of the machine, too, `path` is as it was before or whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
@@ -130,9 +144,20 @@ def replacing(path: Path) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # safetensors leaves its files to their owner alone
+        _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
