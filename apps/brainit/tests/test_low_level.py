@@ -61,8 +61,8 @@ def test_loss_is_the_contrast_of_vgg_levels_and_the_thumbnails_error(thumbnail: 
     shown = task.target(torch.tensor([1, 5, 2]))
     target = task._tokens(shown, queries)
     vgg = levels < 5
-    assert task.whitening is not None
-    whitened = task.whitening(target[:, vgg], levels[vgg])
+    assert task.targets.whitening is not None
+    whitened = task.targets.whitening(target[:, vgg], levels[vgg])
     expected = multi_scale_info_nce(predicted[:, vgg], whitened, levels[vgg])
     if thumbnail:
         tokens = torch.arange(task.layout.n_tokens - (thumbnail // 2) ** 2, task.layout.n_tokens)

@@ -121,11 +121,62 @@ def train(
 
 @app.command()
 @_clear_errors
-def reconstruct(run: RunPath, profile: ProfileName = None, overrides: Overrides = None) -> None:
-    """Reconstruct the test images: coarse, semantic, fused and the baseline's."""
-    from brainit.pipeline import RECONSTRUCTION
+def adapt(
+    run: RunPath,
+    base: Annotated[Path, typer.Option(help="Run folder of the trained models.")],
+    subject: Annotated[int, typer.Option(help="Number of the new subject in the same scans.")],
+    minutes: Annotated[
+        float, typer.Option(help="Minutes of its scans to learn from; 0: all.")
+    ] = 0.0,
+    trials: Annotated[int, typer.Option(help="Or trials; 0: all.")] = 0,
+    draw: Annotated[str, typer.Option(help="Which: first or random.")] = "first",
+    overrides: Overrides = None,
+) -> None:
+    """Learn a new subject's voxel embeddings, and nothing else, from few of its scans."""
+    from brainit.adaptation import adapted_profile
+    from brainit.pipeline import TRAINING, run_stages
+    from brainit.profile import override
+    from brainit.run_folder import RunFolder
 
-    _stages(run, profile, overrides, RECONSTRUCTION)
+    if run.resolve() == base.resolve():
+        raise ValueError(f"--run {run}: is the base; name another folder for the adapted run")
+    profile = adapted_profile(RunFolder(base), subject)
+    how = (f"data.minutes={minutes}", f"data.trials={trials}", f"data.draw={draw}")
+    folder = RunFolder(run, override(profile, [*how, *(overrides or [])]))
+    run_stages(folder, ("prepare", *TRAINING), console)
+
+
+@app.command()
+@_clear_errors
+def reconstruct(
+    run: RunPath,
+    subject: Annotated[list[int] | None, typer.Option(help="Only these subjects.")] = None,
+    split: Annotated[str | None, typer.Option(help="test, val or train.")] = None,
+    trials: Annotated[
+        bool | None, typer.Option("--trials/--averages", help="Every repeat, or their average.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples of the diffusion model.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only this share of the images, such as 0/8.")
+    ] = None,
+    profile: ProfileName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Reconstruct images: coarse, semantic, fused and the baseline's.
+
+    What is reconstructed stays in the run's [evaluation] until it is changed. Each image is a file
+    as soon as it is made; a repeated command makes those that are missing. Several processes, each
+    with its --shard or started by a launcher, share the work.
+    """
+    from brainit.pipeline import RECONSTRUCTION, run_stages
+    from brainit.shares import Share
+
+    share = Share.parse(shard) if shard else Share.launched()
+    choice = {"subjects": subject, "split": split, "trials": trials, "samples": samples}
+    chosen = [f"evaluation.{k}={json.dumps(v)}" for k, v in choice.items() if v is not None]
+    folder = _open(run, profile, [*chosen, *(overrides or [])])
+    folder.share = share
+    run_stages(folder, RECONSTRUCTION, console)
 
 
 @app.command()
