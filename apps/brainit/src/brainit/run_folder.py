@@ -136,6 +136,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path that takes the place of `path` only when the block ends without error.
 
     After a crash of the machine, too, `path` is as it was before or whole.
+
+    Raises:
+        OSError: It could not be written; `filename` says what.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
@@ -147,6 +150,9 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where it is full
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
