@@ -67,7 +67,7 @@ class ToyTask:
 
 def train(folder: Path, before: Callable[[int, int], None] | None = None, **changes: Any) -> None:
     """Train a toy in a run folder, as a stage does."""
-    run = RunFolder(folder, load_profile("tiny"))
+    run = RunFolder(folder, load_profile("tiny", ["tracker=none"]))
     engine.train(ToyTask(before), replace(CONFIG, **changes), folder / "toy", 1, run.log)
 
 

@@ -10,18 +10,24 @@ from typing import Any
 
 from rich.console import Console
 
+from brainit import processes
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its module in `brainit.stages`, the stages and settings that it reads."""
+    """One stage: its module in `brainit.stages`, the stages and settings that it reads.
+
+    Where there are several processes they share the work of a stage that `trains`; the others are
+    the first process's, while the rest wait.
+    """
 
     name: str
     summary: str
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    trains: bool = False
 
     def fingerprint(self, run: RunFolder) -> str:
         """Hash of everything that the stage's result depends on."""
@@ -33,12 +39,28 @@ class Stage:
 STAGES = (
     Stage("simulate", "scenes, brains and scans in NSD's layout", settings=("simulation",)),
     Stage("prepare", "NSD tree to dataset.h5", ("simulate",), ("data",)),
-    Stage("encoder", "image to every voxel of every subject", ("prepare",), ("encoder", "models")),
+    Stage(
+        "encoder",
+        "image to every voxel of every subject",
+        ("prepare",),
+        ("encoder", "models"),
+        trains=True,
+    ),
     Stage("clusters", "functional clusters shared by all subjects", ("encoder",), ("clusters",)),
     Stage("external", "predicted responses to external images", ("encoder",)),
-    Stage("low_level", "voxels to VGG features", ("clusters", "external"), ("low_level", "models")),
     Stage(
-        "semantic", "voxels to CLIP patch tokens", ("clusters", "external"), ("semantic", "models")
+        "low_level",
+        "voxels to VGG features",
+        ("clusters", "external"),
+        ("low_level", "models"),
+        trains=True,
+    ),
+    Stage(
+        "semantic",
+        "voxels to CLIP patch tokens",
+        ("clusters", "external"),
+        ("semantic", "models"),
+        trains=True,
     ),
     Stage(
         "baseline",
@@ -74,13 +96,18 @@ def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
     for stage in applicable(run.profile):
         if stage.name not in wanted:
             continue
+        processes.wait()
+        run.reload()
         fingerprint = stage.fingerprint(run)
-        if run.is_current(stage.name, fingerprint):
+        if processes.from_first(run.is_current(stage.name, fingerprint)):
             console.print(f"[dim]{stage.name:<10} unchanged[/dim]")
             continue
         start = time.perf_counter()
         console.print(f"[bold]{stage.name:<10}[/bold] {stage.summary}")
-        module: Any = import_module(f"brainit.stages.{stage.name}")
-        outputs = module.run(run, fingerprint)
-        run.finish(stage.name, fingerprint, time.perf_counter() - start, outputs)
+        if stage.trains or processes.is_first():
+            module: Any = import_module(f"brainit.stages.{stage.name}")
+            outputs = module.run(run, fingerprint)
+            run.finish(stage.name, fingerprint, time.perf_counter() - start, outputs)
         console.print(f"[dim]{'':<10} {time.perf_counter() - start:.0f} s[/dim]")
+    processes.wait()
+    run.reload()

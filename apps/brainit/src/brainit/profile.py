@@ -191,7 +191,10 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A whole run."""
+    """A whole run.
+
+    `tracker` shows the curves of trainings: any that accelerate knows by name, or "none".
+    """
 
     name: str
     seed: int
@@ -206,6 +209,7 @@ class Profile:
     baseline: Baseline
     evaluation: Evaluation
     simulation: Simulation | None = field(default=None)
+    tracker: str = "tensorboard"
 
 
 class ProfileError(ValueError):

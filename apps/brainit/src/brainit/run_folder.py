@@ -17,11 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from brainit import processes
 from brainit.__about__ import __version__
 from brainit.profile import Profile, dump_profile, load_profile
+
+if TYPE_CHECKING:
+    from brainit.tracking import Tracker
 
 _VERSIONS = ("torch", "diffusers", "open_clip_torch", "scikit-learn", "numpy")
 
@@ -31,7 +35,7 @@ class RunError(RuntimeError):
 
 
 class RunFolder:
-    """Folder of one run.
+    """Folder of one run; of several processes the first alone writes config, manifest and metrics.
 
     Args:
         path: Folder, made if missing.
@@ -52,18 +56,23 @@ class RunFolder:
             profile = load_profile(str(config))
         path.mkdir(parents=True, exist_ok=True)
         self.profile = profile
-        write_text(config, dump_profile(profile))
+        if processes.is_first():
+            write_text(config, dump_profile(profile))
         self._manifest_path = path / "manifest.json"
-        if self._manifest_path.is_file():
-            self.manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
-        else:
-            self.manifest = {"created": _now(), "stages": {}}
+        self._trackers: dict[str, Tracker] = {}
+        self.reload()
         self.manifest |= {
             "seed": profile.seed,
             "git_commit": _git_commit(),
             "versions": _versions(),
         }
         self._save()
+
+    def reload(self) -> None:
+        """Take the manifest as it is on the disk, where another process may have written it."""
+        self.manifest: dict[str, Any] = {"created": _now(), "stages": {}}
+        if self._manifest_path.is_file():
+            self.manifest = json.loads(self._manifest_path.read_text())
 
     def output(self, stage: str, name: str) -> Path:
         """Path of a finished stage's output.
@@ -112,7 +121,7 @@ class RunFolder:
         self._save()
 
     def log(self, *, task: str, epoch: int, **figures: float) -> None:
-        """Add an epoch's line to metrics.jsonl.
+        """Add an epoch's line to metrics.jsonl, and show it on the profile's tracker.
 
         A training that went back to its last checkpoint comes to epochs that it had logged, so the
         lines of the task from this epoch on are replaced.
@@ -126,9 +135,19 @@ class RunFolder:
         ]
         new = json.dumps({"task": task, "epoch": epoch, **figures})
         write_text(path, "\n".join([*kept, new]) + "\n")
+        if self.profile.tracker != "none":
+            self._track(task, epoch, figures)
+
+    def _track(self, task: str, epoch: int, figures: dict[str, float]) -> None:
+        from brainit.tracking import Tracker
+
+        if task not in self._trackers:
+            self._trackers[task] = Tracker(self.profile.tracker, self.path, task, epoch)
+        self._trackers[task].log(epoch, figures)
 
     def _save(self) -> None:
-        write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")
+        if processes.is_first():
+            write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from brainit import engine
+from brainit import engine, processes
 from brainit.computing import device
 from brainit.models import resolve
 from brainit.profile import Encoder
@@ -34,7 +34,8 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     checkpoints = run.path / "checkpoints" / f"encoder-{fingerprint[:12]}"
     engine.train(task, profile.encoder.training, checkpoints, profile.seed, run.log)
     folder = run.path / "encoder"
-    encoder.save_pretrained(folder)
+    if processes.is_first():
+        encoder.save_pretrained(folder)
     return {"encoder": folder}
 
 

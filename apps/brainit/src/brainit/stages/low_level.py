@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from brainit import engine
+from brainit import engine, processes
 from brainit.computing import autocast, device
 from brainit.models import resolve
 from brainit.profile import LowLevel, Profile
@@ -51,8 +51,9 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     checkpoints = run.path / "checkpoints" / f"low_level-{fingerprint[:12]}"
     engine.train(task, profile.low_level.training, checkpoints, profile.seed, run.log)
     folder, calibration = run.path / "low_level", run.path / "low_level" / "calibration.safetensors"
-    model.save_pretrained(folder)
-    task.calibrate().save(calibration)
+    if processes.is_first():
+        model.save_pretrained(folder)
+        task.calibrate().save(calibration)
     return {"model": folder, "calibration": calibration}
 
 

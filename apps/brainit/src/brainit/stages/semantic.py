@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from brainit import engine
+from brainit import engine, processes
 from brainit.computing import device
 from brainit.models import resolve
 from brainit.profile import Decoder
@@ -36,9 +36,10 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     checkpoints = run.path / "checkpoints" / f"semantic-{fingerprint[:12]}"
     engine.train(task, profile.semantic.training, checkpoints, profile.seed, run.log)
     folder = run.path / "semantic"
-    model.save_pretrained(folder)
-    with replacing(folder / "tokens.safetensors") as temporary:
-        save_file({"mean": task.mean, "std": task.std}, temporary)
+    if processes.is_first():
+        model.save_pretrained(folder)
+        with replacing(folder / "tokens.safetensors") as temporary:
+            save_file({"mean": task.mean, "std": task.std}, temporary)
     return {"model": folder}
 
 
