@@ -1,82 +1,22 @@
-"""The engine: resumed runs equal unbroken ones bit for bit, bad losses stop before an update."""
+"""The engine: it learns, steps are the mean of their batches, bad numbers stop before an update."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toy import CONFIG, ToyTask
 
-from brainit.checkpoint import load_checkpoint
+from brainit.checkpoint import LAST, load_checkpoint
 from brainit.engine import TrainingStopped, train
-from brainit.profile import Training
 from brainit.schedule import Schedule
-
-CONFIG = Training(
-    optimiser="adamw",
-    learning_rate=1e-2,
-    weight_decay=0.01,
-    batch_size=8,
-    accumulate=1,
-    epochs=5,
-    warmup_epochs=1,
-    schedule="cosine",
-    patience=1,
-    precision="no",
-)
-
-
-class Killed(Exception):
-    """Stands for a process that dies."""
-
-
-class ToyTask:
-    """Linear regression with dropout, so that random state matters."""
-
-    name = "toy"
-
-    def __init__(self, die_in_epoch: int | None = None, bad_from_epoch: int | None = None) -> None:
-        torch.manual_seed(0)
-        self.module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-        self.x = torch.randn(40, 4)
-        self.die_in_epoch, self.bad_from_epoch = die_in_epoch, bad_from_epoch
-        self._epoch = 0
-
-    def epoch(self, number: int) -> Sequence[Tensor]:
-        self._epoch = number
-        return torch.randperm(40, generator=torch.Generator().manual_seed(number)).split(8)
-
-    def loss(self, batch: Tensor) -> Tensor:
-        if self._epoch == self.die_in_epoch:
-            raise Killed
-        loss = (self.module(self.x[batch]).squeeze(1) - self.x[batch].sum(1)).square().mean()
-        return loss * torch.nan if self._epoch == self.bad_from_epoch else loss
-
-    def validate(self) -> dict[str, float]:
-        error = self.module(self.x).detach().squeeze(1) - self.x.sum(1)
-        return {"score": -float(error.square().mean())}
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("optimiser", ["adamw", "adam_amsgrad"])
-def test_killed_and_resumed_equals_unbroken(
-    tmp_path: Path, optimiser: str, accumulate: int
-) -> None:
-    config = replace(CONFIG, optimiser=optimiser, accumulate=accumulate)
-    unbroken = ToyTask()
-    first = train(unbroken, config, tmp_path / "a", seed=1)
-    with pytest.raises(Killed):
-        train(ToyTask(die_in_epoch=3), config, tmp_path / "b", seed=1)
-    resumed = ToyTask()
-    assert train(resumed, config, tmp_path / "b", seed=1) == first
-    for name, value in unbroken.module.state_dict().items():
-        assert torch.equal(value, resumed.module.state_dict()[name]), name
-    a, b = (tmp_path / run / "last.safetensors" for run in "ab")
-    assert a.read_bytes() == b.read_bytes()
 
 
 class PlainTask(ToyTask):
@@ -86,9 +26,9 @@ class PlainTask(ToyTask):
         super().__init__()
         self.module = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 1))
 
-    def epoch(self, number: int) -> Sequence[Tensor]:
+    def epoch(self, number: int) -> Sequence[tuple[int, int, Tensor]]:
         rows = torch.randperm(40, generator=torch.Generator().manual_seed(number))
-        return rows.split(self.size)
+        return [(number, index, part) for index, part in enumerate(rows.split(self.size))]
 
     size = 5
 
@@ -119,14 +59,85 @@ def test_training_learns_and_keeps_the_best(tmp_path: Path) -> None:
     assert best["score"] > before / 4
 
 
-def test_nan_loss_stops_before_the_update(tmp_path: Path) -> None:
-    task = ToyTask(bad_from_epoch=2)
-    with pytest.raises(TrainingStopped, match="toy: loss is nan in epoch 3, step 1"):
-        train(task, CONFIG, tmp_path, seed=1)
-    kept = ToyTask()
-    assert load_checkpoint(tmp_path / "last.safetensors", kept.module)["epoch"] == 2
-    for name, value in task.module.state_dict().items():
-        assert torch.equal(value, kept.module.state_dict()[name]), name
+class BadTask(ToyTask):
+    """Meets a bad number, in the loss or in the gradient alone, in one batch."""
+
+    def __init__(self, where: str, value: float, at: tuple[int, int]) -> None:
+        super().__init__()
+        self.where, self.value, self.at = where, value, at
+
+    def loss(self, batch: tuple[int, int, Tensor]) -> Tensor:
+        loss = super().loss(batch)
+        if batch[:2] != self.at:
+            return loss
+        if self.where == "loss":
+            return loss * self.value
+        loss.register_hook(lambda gradient: gradient * self.value)
+        return loss
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Last checkpoints of trainings in both precisions that met no fault."""
+    contents = {}
+    for precision in ("no", "bf16"):
+        folder = tmp_path_factory.mktemp(precision)
+        train(ToyTask(), replace(CONFIG, precision=precision), folder, seed=1)
+        contents[precision] = (folder / LAST).read_bytes()
+    return contents
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("at", [(0, 0), (2, 3), (4, 4)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_bad_numbers_stop_before_the_update(
+    tmp_path: Path,
+    where: str,
+    value: float,
+    at: tuple[int, int],
+    precision: str,
+    unbroken: dict[str, bytes],
+) -> None:
+    config = replace(CONFIG, precision=precision)
+    task, kept = BadTask(where, value, at), ToyTask()
+    what = f"loss is {value}" if where == "loss" else r"gradient norm is (nan|inf)"
+    epoch, step = at
+    with pytest.raises(
+        TrainingStopped,
+        match=rf"toy: {what} in epoch {epoch + 1}, step {step + 1}, from \({epoch}, {step}, tensor",
+    ):
+        train(task, config, tmp_path, seed=1)
+    # The weights are those before the step, the checkpoint is the last epoch's, and from it a
+    # training without the fault ends as if there had been none.
+    assert all(value.isfinite().all() for value in task.module.state_dict().values())
+    if epoch:
+        assert load_checkpoint(tmp_path / LAST, kept.module)["epoch"] == epoch
+    train(kept, config, tmp_path, seed=1)
+    assert (tmp_path / LAST).read_bytes() == unbroken[precision]
+
+
+def test_the_message_of_a_bad_gradient_names_all_batches_of_the_step(tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped, match=r"from \(1, 2, tensor\(.*; \(1, 3, tensor\("):
+        train(
+            BadTask("gradient", math.nan, (1, 3)), replace(CONFIG, accumulate=2), tmp_path, seed=1
+        )
+
+
+def test_long_gradients_are_clipped_to_the_norm(tmp_path: Path) -> None:
+    norms = []
+
+    class Watched(PlainTask):
+        def validate(self) -> dict[str, float]:
+            norms.append(
+                float(torch.cat([p.grad.flatten() for p in self.module.parameters()]).norm())
+            )
+            return super().validate()
+
+    for clip in (0.0, 0.01):
+        train(Watched(), replace(CONFIG, epochs=1, clip_norm=clip), tmp_path / str(clip), seed=1)
+    assert norms[0] > 0.1
+    assert norms[1] == pytest.approx(0.01, rel=1e-3)
 
 
 def test_warm_up_follows_the_published_formula() -> None:
@@ -154,10 +165,10 @@ class LeavingTask(ToyTask):
         self.x = torch.randn(32, 64)
         self.left = Event()
 
-    def epoch(self, number: int) -> Sequence[int]:
+    def epoch(self, number: int) -> Sequence[Any]:
         return [0, 1]
 
-    def loss(self, batch: int) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:
         once = self.module(self.x[batch::2])
         if batch == 0:
             assert self.left.wait(60)

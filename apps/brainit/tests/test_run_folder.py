@@ -90,6 +90,45 @@ def test_manifest_says_how_it_was_made(tmp_path: Path) -> None:
     assert load_profile(str(tmp_path / "config.toml")).seed == 5
 
 
+def test_lines_of_epochs_that_are_done_again_are_replaced(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, load_profile("tiny", ["tracker=none"]))
+    for task, epoch in (("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 2), ("b", 3), ("b", 2)):
+        run.log(task=task, epoch=epoch, loss=float(epoch))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["task"], line["epoch"]) for line in lines] == [
+        ("a", 1),
+        ("a", 2),
+        ("b", 1),
+        ("b", 2),
+    ]
+
+
+def test_curves_are_on_tensorboard_without_what_was_done_again(tmp_path: Path) -> None:
+    """What the reader of event files keeps, after a crash in epoch 3."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for epochs in ((1, 2, 3), (2, 3, 4)):
+        run = RunFolder(tmp_path, load_profile("tiny"))
+        for epoch in epochs:
+            run.log(task="toy", epoch=epoch, score=10.0 * epochs[0] + epoch)
+    found = EventAccumulator(str(tmp_path / "tensorboard" / "toy"))
+    found.Reload()
+    events = [(event.step, event.value) for event in found.Scalars("score")]
+    assert events == [(1, 11), (2, 22), (3, 23), (4, 24)]
+
+
+def test_trackers_go_by_name(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, load_profile("tiny", ["tracker=abacus"]))
+    with pytest.raises(ValueError, match="abacus"):
+        run.log(task="toy", epoch=1, score=1.0)
+
+
+def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    RunFolder(tmp_path, load_profile("tiny")).finish("prepare", "x", 1.0, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_replacing_leaves_old_content_on_failure(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("old")

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from brainit.processes import is_first
+
 app = typer.Typer(
     help="Brain-IT: reconstruct the image a person saw from their fMRI.",
     no_args_is_help=True,
@@ -22,7 +24,7 @@ prepare_app = typer.Typer(help="Turn scans into dataset.h5.", no_args_is_help=Tr
 zoo_app = typer.Typer(help="The tiny models that ship with the app.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(zoo_app, name="zoo")
-console = Console(highlight=False)
+console = Console(highlight=False, quiet=not is_first())
 
 RunPath = Annotated[Path, typer.Option("--run", help="Run folder.")]
 ProfileName = Annotated[str | None, typer.Option("--profile", help="Shipped profile or TOML file.")]

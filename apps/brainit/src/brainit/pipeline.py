@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from brainit import processes
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 
@@ -21,8 +22,9 @@ class Stage:
     """One stage: its module in `brainit.stages`, the stages and settings that it reads.
 
     `inherits` are the stages of the base that it reads in a run that adapts one to a new subject.
-    Of a stage that is `shared`, each of several processes makes its share; of another one, one
-    process makes all while the others wait.
+    Processes that were launched together share the work of a stage that `trains`; those that have
+    a share of the images, of one that is `shared`. Of any other stage one process makes all while
+    the others wait.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Stage:
     settings: tuple[str, ...] = ()
     inherits: tuple[str, ...] = ()
     shared: bool = False
+    trains: bool = False
 
     def fingerprint(self, run: RunFolder) -> str:
         """Hash of everything that the stage's result depends on."""
@@ -55,6 +58,7 @@ STAGES = (
         ("prepare",),
         ("encoder", "models"),
         ("encoder",),
+        trains=True,
     ),
     Stage(
         "clusters",
@@ -70,6 +74,7 @@ STAGES = (
         ("clusters", "external"),
         ("low_level", "models"),
         ("low_level",),
+        trains=True,
     ),
     Stage(
         "semantic",
@@ -77,6 +82,7 @@ STAGES = (
         ("clusters", "external"),
         ("semantic", "models"),
         ("semantic",),
+        trains=True,
     ),
     Stage(
         "trials",
@@ -130,19 +136,28 @@ def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
         names: Names of the stages wanted; their inputs must have been made before.
         console: Where a line per stage is printed.
     """
-    wanted = set(names)
+    wanted, together = set(names), run.share.count == 1
     for stage in applicable(run.profile):
         if stage.name not in wanted:
             continue
-        several = run.share.count > 1 and not stage.shared
-        with run.alone() if several else nullcontext():
+        if together:
+            processes.wait()
+            run.reload()
+        alone = not together and not stage.shared
+        with run.alone() if alone else nullcontext():
             _run_stage(run, stage, console)
+    if together:
+        processes.wait()
+        run.reload()
 
 
 def _run_stage(run: RunFolder, stage: Stage, console: Console) -> None:
     fingerprint = stage.fingerprint(run)
-    if run.is_current(stage.name, fingerprint):
+    current, together = run.is_current(stage.name, fingerprint), run.share.count == 1
+    if processes.from_first(current) if together else current:
         console.print(f"[dim]{stage.name:<10} unchanged[/dim]")
+        return
+    if together and not stage.trains and not processes.is_first():
         return
     start = time.perf_counter()
     console.print(f"[bold]{stage.name:<10}[/bold] {stage.summary}")
@@ -153,5 +168,6 @@ def _run_stage(run: RunFolder, stage: Stage, console: Console) -> None:
         run.await_others(stage.name, fingerprint)
         console.print(f"{'':<10} share {run.share} done; the last of all puts them together")
         return
-    run.finish(stage.name, fingerprint, seconds, outputs)
+    if not together or processes.is_first():
+        run.finish(stage.name, fingerprint, seconds, outputs)
     console.print(f"[dim]{'':<10} {seconds:.0f} s[/dim]")

@@ -8,20 +8,21 @@ for one that lives as long as it takes.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
-
-import torch
-from torch import distributed
-
-from brainit.computing import device
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=30)
+
+
+class LostProcess(RuntimeError):
+    """Another process has ended, so that this one cannot go on."""
 
 
 def count() -> int:
@@ -42,7 +43,8 @@ def is_first() -> bool:
 def wait() -> None:
     """Wait until all processes are here."""
     if count() > 1:
-        distributed.barrier(group=_group())
+        with _talk() as (distributed, group):
+            distributed.barrier(group=group)
 
 
 def from_first(value: T) -> T:
@@ -50,7 +52,8 @@ def from_first(value: T) -> T:
     if count() == 1:
         return value
     values = [value]
-    distributed.broadcast_object_list(values, src=0, group=_group())
+    with _talk() as (distributed, group):
+        distributed.broadcast_object_list(values, src=0, group=group)
     return values[0]
 
 
@@ -58,9 +61,12 @@ def gather(values: list[float]) -> list[list[float]]:
     """Every process's numbers, equally many each, in the order of ranks."""
     if count() == 1:
         return [values]
+    import torch
+
     own = torch.tensor(values, dtype=torch.float64)
     everyone = [torch.empty_like(own) for _ in range(count())]
-    distributed.all_gather(everyone, own, group=_group())
+    with _talk() as (distributed, group):
+        distributed.all_gather(everyone, own, group=group)
     return [numbers.tolist() for numbers in everyone]
 
 
@@ -73,13 +79,30 @@ def accelerator() -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
+    from brainit.computing import device
+
     # A batch is of one subject: the others' voxel embeddings get no gradient from it.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     return Accelerator(cpu=device().type == "cpu", kwargs_handlers=[unused])
 
 
+@contextmanager
+def _talk() -> Iterator[tuple[Any, Any]]:
+    """torch.distributed and the group for words; what fails there is that a process has ended."""
+    from torch import distributed
+
+    group = _group()
+    try:
+        yield distributed, group
+    except RuntimeError as error:
+        raise LostProcess(
+            f"process {rank()} of {count()}: another one has ended; its own message says why"
+        ) from error
+
+
 @cache
-def _group() -> distributed.ProcessGroup | None:
-    accelerator()  # which starts what its processes talk through
-    group: distributed.ProcessGroup | None = distributed.new_group(backend="gloo", timeout=PATIENCE)
-    return group
+def _group() -> Any:
+    from torch import distributed
+
+    accelerator()  # which starts what processes talk through
+    return distributed.new_group(backend="gloo", timeout=PATIENCE)

@@ -233,7 +233,10 @@ class Adaptation:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """A whole run."""
+    """A whole run.
+
+    `tracker` shows the curves of trainings: any that accelerate knows by name, or "none".
+    """
 
     name: str
     seed: int
@@ -249,6 +252,7 @@ class Profile:
     evaluation: Evaluation
     simulation: Simulation | None = field(default=None)
     adaptation: Adaptation | None = field(default=None)
+    tracker: str = "tensorboard"
 
 
 class ProfileError(ValueError):

@@ -18,12 +18,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from brainit.__about__ import __version__
 from brainit.profile import Profile, dump_profile, load_profile
 from brainit.shares import Share
+
+if TYPE_CHECKING:
+    from brainit.tracking import Tracker
 
 _VERSIONS = ("torch", "diffusers", "open_clip_torch", "scikit-learn", "numpy")
 
@@ -33,7 +36,7 @@ class RunError(RuntimeError):
 
 
 class RunFolder:
-    """Folder of one run.
+    """Folder of one run; of several processes the first alone writes config, manifest and metrics.
 
     Args:
         path: Folder, made if missing.
@@ -56,6 +59,7 @@ class RunFolder:
             )
         self.profile = profile or load_profile(str(config))
         self.share = Share()
+        self._trackers: dict[str, Tracker] = {}
         self._awaited: dict[str, str] = {}
         self._manifest_path = path / "manifest.json"
         self.manifest: dict[str, Any] = {"created": _now(), "stages": {}}
@@ -80,6 +84,11 @@ class RunFolder:
     def world(self) -> RunFolder:
         """The run that holds the simulated scans, in a profile with a simulation."""
         return self.base or self
+
+    def reload(self) -> None:
+        """Take note of the stages that other processes have finished."""
+        if self._manifest_path.is_file():
+            self.manifest["stages"] = json.loads(self._manifest_path.read_text())["stages"]
 
     def output(self, stage: str, name: str) -> Path:
         """Path of a finished stage's output.
@@ -130,7 +139,7 @@ class RunFolder:
 
         with (self.path / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            self._read_stages()
+            self.reload()
             yield
 
     def is_current(self, stage: str, fingerprint: str) -> bool:
@@ -144,7 +153,7 @@ class RunFolder:
         self, stage: str, fingerprint: str, seconds: float, outputs: dict[str, Path]
     ) -> None:
         """Record a finished stage."""
-        self._read_stages()  # other processes may have finished others
+        self.reload()  # other processes may have finished others
         self.manifest["stages"].pop(stage, None)
         self.manifest["stages"][stage] = {
             "fingerprint": fingerprint,
@@ -155,7 +164,7 @@ class RunFolder:
         self._save()
 
     def log(self, *, task: str, epoch: int, **figures: float) -> None:
-        """Add an epoch's line to metrics.jsonl.
+        """Add an epoch's line to metrics.jsonl, and show it on the profile's tracker.
 
         A training that went back to its last checkpoint comes to epochs that it had logged, so the
         lines of the task from this epoch on are replaced.
@@ -169,10 +178,15 @@ class RunFolder:
         ]
         new = json.dumps({"task": task, "epoch": epoch, **figures})
         write_text(path, "\n".join([*kept, new]) + "\n")
+        if self.profile.tracker != "none":
+            self._track(task, epoch, figures)
 
-    def _read_stages(self) -> None:
-        if self._manifest_path.is_file():
-            self.manifest["stages"] = json.loads(self._manifest_path.read_text())["stages"]
+    def _track(self, task: str, epoch: int, figures: dict[str, float]) -> None:
+        from brainit.tracking import Tracker
+
+        if task not in self._trackers:
+            self._trackers[task] = Tracker(self.profile.tracker, self.path, task, epoch)
+        self._trackers[task].log(epoch, figures)
 
     def _save(self) -> None:
         write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")
@@ -183,6 +197,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path that takes the place of `path` only when the block ends without error.
 
     After a crash of the machine, too, `path` is as it was before or whole.
+
+    Raises:
+        OSError: It could not be written; `filename` says what.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
@@ -194,6 +211,9 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where it is full
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -138,22 +138,16 @@ def _adapted(
     return model
 
 
-def save(run: RunFolder, stage: str, model: BrainInteractionTransformer) -> Path:
-    """Write a trained transformer, or what is the new subject's own in an adapted one.
-
-    Returns:
-        The folder, for `load`.
-    """
-    folder = run.path / stage
+def save(run: RunFolder, folder: Path, model: BrainInteractionTransformer) -> None:
+    """Write a trained transformer, or what is the new subject's own in an adapted one."""
     if run.base is None:
         model.save_pretrained(folder)
-        return folder
-    own = {}
+        return
+    own: dict[str, Tensor] = {}
     for name in VoxelClusters.load(run.output("clusters", "clusters")).subjects:
         voxels = model.voxels(name)
         own |= {f"{name}.labels": voxels.labels, f"{name}.embedding": voxels.by_voxel()}
-    save_embeddings(folder, own, run.base.output(stage, "model"))
-    return folder
+    save_embeddings(folder, own, run.base.output(folder.name, "model"))
 
 
 def _starts(run: RunFolder, settings: Decoder) -> dict[str, Tensor]:

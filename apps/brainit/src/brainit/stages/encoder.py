@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from brainit import engine
+from brainit import engine, processes
 from brainit.adaptation import load_embeddings, save_embeddings
 from brainit.computing import device
 from brainit.models import resolve
@@ -37,12 +38,17 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         checkpoints = run.path / "checkpoints" / f"encoder-{fingerprint[:12]}"
         engine.train(task, profile.encoder.training, checkpoints, profile.seed, run.log)
     folder = run.path / "encoder"
+    if processes.is_first():
+        _save(run, folder, encoder, subjects)
+    return {"encoder": folder}
+
+
+def _save(run: RunFolder, folder: Path, encoder: BrainEncoder, subjects: Sequence[str]) -> None:
     if run.base is None:
         encoder.save_pretrained(folder)
-    else:
-        new = {name: encoder.voxel_embedding(name) for name in subjects}
-        save_embeddings(folder, new, run.base.output("encoder", "encoder"))
-    return {"encoder": folder}
+        return
+    new = {name: encoder.voxel_embedding(name) for name in subjects}
+    save_embeddings(folder, new, run.base.output("encoder", "encoder"))
 
 
 def build(run: RunFolder, dataset: BrainDataset) -> BrainEncoder:

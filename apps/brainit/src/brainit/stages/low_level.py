@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from brainit import engine
+from brainit import engine, processes
 from brainit.computing import autocast, device, sent
 from brainit.models import resolve
 from brainit.profile import LowLevel, Profile
@@ -61,10 +61,12 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     task = LowLevelTask(model, samples, vgg, settings, targets)
     checkpoints = run.path / "checkpoints" / f"low_level-{fingerprint[:12]}"
     engine.train(task, settings.training, checkpoints, profile.seed, run.log)
-    folder = decoding.save(run, "low_level", model)
-    task.targets.save(folder / TARGETS)
-    calibrated = LevelCalibration.load(base / CALIBRATION) if base else task.calibrate()
-    calibrated.save(folder / CALIBRATION)
+    folder = run.path / "low_level"
+    if processes.is_first():
+        decoding.save(run, folder, model)
+        task.targets.save(folder / TARGETS)
+        calibrated = LevelCalibration.load(base / CALIBRATION) if base else task.calibrate()
+        calibrated.save(folder / CALIBRATION)
     return {"model": folder, "calibration": folder / CALIBRATION}
 
 
@@ -92,7 +94,7 @@ class Targets:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         if self.whitening is not None:
             tensors |= {"mean": self.whitening.mean, "map": self.whitening.map}
         if self.thumbnail is not None:

@@ -46,9 +46,11 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     task = SemanticTask(model, samples, tokens, profile.semantic, moments)
     checkpoints = run.path / "checkpoints" / f"semantic-{fingerprint[:12]}"
     engine.train(task, profile.semantic.training, checkpoints, profile.seed, run.log)
-    folder = decoding.save(run, "semantic", model)
-    with replacing(folder / MOMENTS) as temporary:
-        save_file({"mean": task.mean, "std": task.std}, temporary)
+    folder = run.path / "semantic"
+    if processes.is_first():
+        decoding.save(run, folder, model)
+        with replacing(folder / MOMENTS) as temporary:
+            save_file({"mean": task.mean, "std": task.std}, temporary)
     return {"model": folder}
 
 
