@@ -85,6 +85,13 @@ STAGES = (
         trains=True,
     ),
     Stage(
+        "joint",
+        "the semantic transformer and the diffusion model together",
+        ("semantic",),
+        ("stage2", "models"),
+        ("joint",),
+    ),
+    Stage(
         "trials",
         "single trials of what is reconstructed",
         ("simulate",),
@@ -107,14 +114,14 @@ STAGES = (
     Stage(
         "images",
         "unCLIP images and their fusion",
-        ("semantic", "coarse", "baseline"),
+        ("semantic", "joint", "coarse", "baseline"),
         ("image", "evaluation.samples"),
         shared=True,
     ),
     Stage("evaluate", "scores with intervals and controls", ("images",), ("evaluation",)),
     Stage("report", "report.html", ("evaluate", "clusters"), ()),
 )
-TRAINING = ("encoder", "clusters", "external", "low_level", "semantic", "baseline")
+TRAINING = ("encoder", "clusters", "external", "low_level", "semantic", "joint", "baseline")
 RECONSTRUCTION = ("trials", "baseline", "coarse", "images")
 
 
@@ -123,6 +130,7 @@ def applicable(profile: Profile) -> list[Stage]:
     adapts = profile.adaptation is not None and profile.adaptation.base
     has = {
         "simulate": profile.simulation is not None and not adapts,
+        "joint": profile.stage2 is not None,
         "trials": profile.evaluation.trials,
     }
     return [stage for stage in STAGES if has.get(stage.name, True)]
