@@ -36,7 +36,7 @@ class RunError(RuntimeError):
 
 
 class RunFolder:
-    """Folder of one run; of several processes the first alone writes config, manifest and metrics.
+    """Folder of one run.
 
     Args:
         path: Folder, made if missing.

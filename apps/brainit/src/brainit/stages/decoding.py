@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from brainit.adaptation import load_embeddings, save_embeddings
 from brainit.computing import device, pinned, sent
@@ -50,15 +50,13 @@ class DecodingTask:
     """What both branches' trainings share: their samples and the voxels that a batch draws.
 
     Args:
-        model: What is trained.
+        module: What is trained.
         samples: Real and external samples.
         settings: The branch's part of the profile.
     """
 
-    def __init__(
-        self, model: BrainInteractionTransformer, samples: Samples, settings: Decoder
-    ) -> None:
-        self.module = model
+    def __init__(self, module: nn.Module, samples: Samples, settings: Decoder) -> None:
+        self.module = module
         self.samples = samples
         self.settings = settings
 

@@ -15,14 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from brainit import engine
+from brainit import engine, processes
 from brainit.adaptation import WEIGHTS, load_embeddings, save_embeddings
-from brainit.computing import device
+from brainit.computing import device, sent
 from brainit.models import resolve
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder, replacing
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
+from brainit.stages.samples import Batch, Draw, Samples
 from brainit.stages.semantic import SemanticDecoder
 from brainit_bit import freeze_for_adaptation
 from brainit_diffusion.objective import vector_condition
@@ -45,17 +46,26 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         for name in profile.data.subjects:
             freeze_for_adaptation(decoder.model, f"subj{name:02d}")
         both.unet.requires_grad_(False)
-    task = JointTask(both, decoding.Samples(run), unclip, profile)
+    task = JointTask(both, Samples(run), unclip, profile)
     checkpoints = run.path / "checkpoints" / f"joint-{fingerprint[:12]}"
     engine.train(task, profile.stage2.training, checkpoints, profile.seed, run.log)
-    learnt = {name: p for name, p in both.named_parameters() if p.requires_grad}
     folder = run.path / "joint"
+    if processes.is_first():
+        _save(run, folder, both)
+    return {"model": folder}
+
+
+def _save(run: RunFolder, folder: Path, both: Stage2) -> None:
+    learnt = {
+        name: p.detach().cpu().contiguous()
+        for name, p in both.named_parameters()
+        if p.requires_grad
+    }
     if run.base is not None:
         save_embeddings(folder, learnt, run.base.output("joint", "model"))
-        return {"model": folder}
+        return
     with replacing(folder / WEIGHTS) as temporary:
-        save_file({name: p.detach().cpu().contiguous() for name, p in learnt.items()}, temporary)
-    return {"model": folder}
+        save_file(learnt, temporary)
 
 
 def load(run: RunFolder) -> tuple[SemanticDecoder, UnCLIP]:
@@ -108,9 +118,7 @@ class JointTask(decoding.DecodingTask):
 
     name = "joint"
 
-    def __init__(
-        self, both: Stage2, samples: decoding.Samples, unclip: UnCLIP, profile: Profile
-    ) -> None:
+    def __init__(self, both: Stage2, samples: Samples, unclip: UnCLIP, profile: Profile) -> None:
         assert profile.stage2 is not None
         super().__init__(both, samples, profile.semantic)
         self.batch_size = profile.stage2.training.batch_size
@@ -118,42 +126,50 @@ class JointTask(decoding.DecodingTask):
         self.size = tuple(unclip.pipeline.config.original_size or (side, side))
         self.latents = _latents(unclip, samples)
 
-    def epoch(self, number: int) -> Sequence[decoding.Draw]:
+    def epoch(self, number: int) -> Sequence[Draw]:
         """Real and external samples, shuffled, in this stage's batches."""
         return self.samples.epoch(number, self.batch_size, self.settings.external_per_real)
 
-    def loss(self, draw: decoding.Draw) -> Tensor:
+    def target(self, images: Tensor) -> Tensor:
+        """Latents of some images, float16 [B, C, h, w]."""
+        return self.latents[images]
+
+    def loss(self, prepared: decoding.Prepared) -> Tensor:
         """Denoising loss, from a random draw of voxels."""
-        batch = self.samples.load(draw)
-        multiplicity, generator = self.draw_voxels(batch)
-        return self._loss(batch, generator, multiplicity)
+        return self._loss(
+            prepared.batch, prepared.target, prepared.generator, prepared.multiplicity
+        )
 
     def validate(self) -> dict[str, float]:
         """Negative loss on held-out images, from all voxels and with noises that stay the same."""
         losses = [
-            float(self._loss(batch, torch.Generator().manual_seed(number)))
+            float(
+                self._loss(batch, self.target(batch.images), torch.Generator().manual_seed(number))
+            )
             for batch in self.samples.held_out("val")
             for number in range(VALIDATION_DRAWS)
         ]
         return {"score": -sum(losses) / len(losses)}
 
     def _loss(
-        self, batch: decoding.Batch, generator: torch.Generator, multiplicity: Tensor | None = None
+        self,
+        batch: Batch,
+        latents: Tensor,
+        generator: torch.Generator,
+        multiplicity: Tensor | None = None,
     ) -> Tensor:
-        latents = self.latents[batch.images].to(device()).float()
-        condition = vector_condition(len(latents), self.size, device=device())
         loss: Tensor = self.module(
-            batch.activations,
+            sent(batch.activations),
             batch.subject,
-            multiplicity,
-            latents=latents,
-            time_ids=condition,
+            None if multiplicity is None else sent(multiplicity),
+            latents=sent(latents).float(),
+            time_ids=vector_condition(len(latents), self.size, device=device()),
             generator=generator,
         )
         return loss
 
 
-def _latents(unclip: UnCLIP, samples: decoding.Samples) -> Tensor:
+def _latents(unclip: UnCLIP, samples: Samples) -> Tensor:
     """Of all images, float16 [n, C, h, w], on the host."""
     parts = torch.arange(len(samples.images)).split(32)
     encoded: list[Any] = [
