@@ -22,12 +22,12 @@ from brainit_clusters.encoder.backbone import load_backbone
 from brainit_clusters.encoder.model import BrainEncoder
 from brainit_clusters.encoder.task import EncoderTask
 
-N_IMAGES, N_VOXELS = 14, 10
-SUBJECTS = ("a", "b", "c")
 SMALL = [
     *(f"{part}.training.epochs=2" for part in ("encoder", "low_level", "semantic")),
     *(f"{part}.dim=16" for part in ("encoder", "low_level", "semantic")),
     "encoder.channels=8",
+    "encoder.voxels_per_image=6",
+    "encoder.training.batch_size=10",
     "low_level.queries=[4, 4, 3, 2, 2, 8]",
 ]
 
@@ -40,83 +40,110 @@ def profile(precision: str = "no", accumulate: int = 2) -> Profile:
     return load_profile("tiny", SMALL + changes)
 
 
-class FewSamples:
-    """Stands for the samples: two subjects, five batches an epoch: the last step is short."""
+class Few:
+    """Stands for the samples: subjects of a few voxels, and an epoch of a few batches.
 
-    def __init__(self) -> None:
+    Args:
+        voxels: Of each subject.
+        n_images: In all; every subject saw all of them.
+        batch_size: Images a batch.
+        owners: Whose each batch is. Five batches in steps of two leave a short one.
+    """
+
+    def __init__(
+        self,
+        voxels: Sequence[int] = (10, 8, 12),
+        n_images: int = 14,
+        batch_size: int = 4,
+        owners: Sequence[int] = (0, 1, 0, 0, 2),
+    ) -> None:
         rng = np.random.default_rng(0)
-        self.images = rng.integers(0, 256, (N_IMAGES, 96, 96, 3), dtype=np.uint8)
-        self.betas = {name: rng.normal(size=(N_IMAGES, N_VOXELS)) for name in SUBJECTS}
+        self.images = rng.integers(0, 256, (n_images, 96, 96, 3), dtype=np.uint8)
+        self.subjects = [f"subj{index:02d}" for index in range(len(voxels))]
+        self.betas = {
+            name: rng.standard_normal((n_images, n), dtype=np.float32)
+            for name, n in zip(self.subjects, voxels, strict=True)
+        }
+        self.batch_size, self.owners = batch_size, owners
 
     def epoch(self, number: int, batch_size: int, external_per_real: float) -> Sequence[Draw]:
         rng = np.random.default_rng([7, number])
-        owners = [SUBJECTS[index] for index in (0, 1, 0, 0, 2)]
+        size, n_images = self.batch_size, len(self.images)
         return [
-            Draw(name, rng.permutation(N_IMAGES)[:4], int(rng.integers(2**62))) for name in owners
+            Draw(self.subjects[owner], rng.permutation(n_images)[:size], int(rng.integers(2**62)))
+            for owner in self.owners
         ]
 
     def trained_images(self) -> torch.Tensor:
-        return torch.arange(N_IMAGES)
+        return torch.arange(len(self.images))
 
     def load(self, draw: Draw) -> Batch:
-        betas = torch.from_numpy(self.betas[draw.subject][draw.samples]).float()
+        betas = torch.from_numpy(self.betas[draw.subject][draw.samples])
         return Batch(draw.subject, betas.to(device()), torch.from_numpy(draw.samples), draw.seed)
 
     def held_out(self, split: str) -> list[Batch]:
-        return [self.load(Draw(name, np.arange(6), 0)) for name in SUBJECTS]
+        return [self.load(Draw(name, np.arange(6), 0)) for name in self.subjects]
 
 
-def encoder(folder: Path, profile: Profile) -> EncoderTask:
-    samples, path = FewSamples(), folder / "dataset.h5"
-    split = np.where(np.arange(N_IMAGES) < 4, "val", "train")
-    ids = np.arange(N_IMAGES)
+def encoder(folder: Path, profile: Profile, few: Few) -> EncoderTask:
+    """Its samples come from a file; an epoch is one batch a subject for ten images to train on."""
+    n_images = len(few.images)
+    split = np.where(np.arange(n_images) < 4, "val", "train")
     subjects = [
         SubjectData(
             name=name,
-            betas=samples.betas[name].astype(np.float32),
-            image_id=ids,
-            repeats=np.ones(N_IMAGES, np.int16),
+            betas=betas,
+            image_id=np.arange(n_images),
+            repeats=np.ones(n_images, np.int16),
             split=split,
-            vertex=np.arange(N_VOXELS, dtype=np.int32),
-            hemisphere=np.zeros(N_VOXELS, np.uint8),
-            noise_ceiling=np.full(N_VOXELS, 0.8, np.float32),
+            vertex=np.arange(betas.shape[1], dtype=np.int32),
+            hemisphere=np.zeros(betas.shape[1], np.uint8),
+            noise_ceiling=np.full(betas.shape[1], 0.8, np.float32),
         )
-        for name in SUBJECTS
+        for name, betas in few.betas.items()
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    write_dataset(path, samples.images, ids, subjects, {})
+    path = folder / "dataset.h5"
+    write_dataset(path, few.images, np.arange(n_images), subjects, {})
     torch.manual_seed(0)
-    model = BrainEncoder(
-        encoder_config(profile.encoder), load_backbone(resolve(profile.models.backbone))
-    )
-    generator = torch.Generator().manual_seed(0)
-    for name in SUBJECTS:
-        model.add_subject(name, N_VOXELS, generator=generator)
+    backbone = load_backbone(resolve(profile.models.backbone))
+    model = BrainEncoder(encoder_config(profile.encoder), backbone)
+    for name, betas in few.betas.items():
+        model.add_subject(name, betas.shape[1])
+    settings = profile.encoder
     with BrainDataset.open(path) as dataset:
-        return EncoderTask(model, dataset, batch_size=10, voxels_per_image=8, seed=1)
+        return EncoderTask(
+            model,
+            dataset,
+            batch_size=settings.training.batch_size,
+            voxels_per_image=settings.voxels_per_image,
+            seed=1,
+        )
 
 
-def _transformer(settings: Any, n_tokens: int, width: int) -> BrainInteractionTransformer:
-    torch.manual_seed(0)
-    model = BrainInteractionTransformer(bit_config(settings, 3, n_tokens, width))
-    for name in SUBJECTS:
-        model.add_subject(name, torch.arange(N_VOXELS) % 3, generator=torch.Generator())
-    return model
+def semantic(folder: Path, profile: Profile, few: Few) -> SemanticTask:
+    samples: Any = few
+    tokens = torch.randn(len(few.images), 36, 64, generator=torch.Generator().manual_seed(0)).half()
+    return SemanticTask(
+        _transformer(profile.semantic, few, 36, 64), samples, tokens, profile.semantic
+    )
 
 
-def semantic(folder: Path, profile: Profile) -> SemanticTask:
-    samples: Any = FewSamples()
-    tokens = torch.randn(N_IMAGES, 9, 8, generator=torch.Generator().manual_seed(0)).half()
-    model = _transformer(profile.semantic, 9, 8)
-    return SemanticTask(model, samples, tokens, profile.semantic)
-
-
-def low_level(folder: Path, profile: Profile) -> LowLevelTask:
-    samples: Any = FewSamples()
+def low_level(folder: Path, profile: Profile, few: Few) -> LowLevelTask:
+    samples: Any = few
     vgg = load_target(profile)
     layout = layout_of(vgg)
-    model = _transformer(profile.low_level, layout.n_tokens, layout.token_dim)
+    model = _transformer(profile.low_level, few, layout.n_tokens, layout.token_dim)
     return LowLevelTask(model, samples, vgg, profile.low_level)
+
+
+def _transformer(settings: Any, few: Few, n_tokens: int, width: int) -> BrainInteractionTransformer:
+    torch.manual_seed(0)
+    n_clusters = 6
+    model = BrainInteractionTransformer(bit_config(settings, n_clusters, n_tokens, width))
+    for name, betas in few.betas.items():
+        model.add_subject(name, torch.arange(betas.shape[1]) % n_clusters)
+    return model
 
 
 TASKS = {"encoder": encoder, "semantic": semantic, "low_level": low_level}

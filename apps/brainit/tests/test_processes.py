@@ -44,7 +44,7 @@ def train_stage(name: str, folder: Path, accumulate: int) -> None:
     """Train the task of a stage, as every process of it does."""
     torch.set_num_threads(1)
     profile = stage_tasks.profile(accumulate=accumulate)
-    task = stage_tasks.TASKS[name](folder / str(os.getpid()), profile)
+    task = stage_tasks.TASKS[name](folder / str(os.getpid()), profile, stage_tasks.Few())
     engine.train(task, stage_tasks.training(name, profile), folder, 1)
 
 

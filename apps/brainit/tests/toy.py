@@ -101,6 +101,19 @@ def slow_child(folder: Path, ready: Any) -> None:
 
 
 _CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def stuck_child(folder: Path, ready: Any) -> None:
+    """Begin a training whose first step takes minutes."""
+
+    def before(epoch: int, index: int) -> None:
+        ready.set()
+        for _ in range(6000):
+            time.sleep(0.05)  # a signal's handler runs in between
+
+    train(folder, before)
+
+
 _STAGES = [f"brainit.stages.{name}" for name in ("encoder", "low_level", "semantic")]
 # The last one is what torch imports at the first step of an optimiser.
 _CONTEXT.set_forkserver_preload([*_STAGES, "accelerate", "torch._dynamo"])

@@ -74,7 +74,10 @@ def load_checkpoint(
         FileNotFoundError: There is none.
     """
     if not hashed_file.is_whole(path):
-        raise CheckpointError(f"{path}: damaged: its content does not match its hash")
+        raise CheckpointError(
+            f"{path}: damaged: its content does not match its hash; delete {path.parent} to train "
+            "anew"
+        )
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     training = json.loads(metadata["training"])
