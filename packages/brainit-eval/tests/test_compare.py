@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from brainit_eval.cli import app
 from brainit_eval.records.per_image import PerImage
 from brainit_eval.records.result import Result, ids_hash
-from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet
+from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet, settings_hash
 from brainit_eval.statistics import compare, holm, sign_flip_test
 
 IDS = [str(73_000 - k) for k in range(30)]
@@ -38,7 +38,7 @@ def result(method: str, lift: float, seed: int, samples: int = 2, order=None) ->
     }
     return Result(
         method=method,
-        protocol=ProtocolRecord("mine", "a" * 64, {}),
+        protocol=ProtocolRecord("mine", settings_hash({}), {}),
         test_set=TestSet("thirty", 30, ids_hash(dict.fromkeys(SUBJECTS, IDS))),
         subjects=SUBJECTS,
         samples=samples,
@@ -99,7 +99,9 @@ def test_what_a_few_subjects_can_show_is_said() -> None:
 def test_results_that_cannot_be_compared_are_refused() -> None:
     first, second = result("A", 0.1, 1), result("B", 0.0, 2)
     other = ProtocolRecord("other", "b" * 64, {})
-    with pytest.raises(ValueError, match=r"one protocol, got mine \(a+\) and other \(b+\)"):
+    with pytest.raises(
+        ValueError, match=r"one protocol, got mine \(44136fa355b3678a\) and other \(b{16}\)"
+    ):
         compare(first, replace(second, protocol=other))
     with pytest.raises(ValueError, match="one test set"):
         compare(first, replace(second, test_set=TestSet("982", 30, "c" * 64)))
@@ -136,7 +138,8 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path) -> None:
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "exists already" in again.output
-    replace(result("B", 0, 2), protocol=ProtocolRecord("x", "b" * 64, {})).write(tmp_path / "c")
+    other = ProtocolRecord("x", settings_hash({"front": None}), {"front": None})
+    replace(result("B", 0, 2), protocol=other).write(tmp_path / "c")
     refused = CliRunner().invoke(app, ["compare", str(tmp_path / "a"), str(tmp_path / "c")])
     assert refused.exit_code == 1
     assert "not comparable" in refused.output

@@ -256,3 +256,11 @@ def test_the_commands_print_what_the_rules_give(tmp_path) -> None:
     assert "note: 12 images" in run.output
     run = CliRunner().invoke(app, ["imagery", str(seen), str(result)])
     assert (run.exit_code, run.output.count("\n")) == (1, 1)
+
+
+def test_a_table_that_is_none_is_named(tmp_path) -> None:
+    path = tmp_path / "classes.csv"
+    for content in (b"\x89PNG\r\n", b"number,class\n1,a\n"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"classes\.csv: expected"):
+            synthetic.read_classes(path)

@@ -112,5 +112,5 @@ def test_bad_images_give_one_clear_line(metric, change, error, message) -> None:
 
 def test_a_bad_truth_is_named() -> None:
     good = torch.rand(4, 3, 24, 24)
-    with pytest.raises(ValueError, match="truth of images: image 0 holds NaN"):
+    with pytest.raises(ValueError, match="truth of images: image 0: holds NaN"):
         pixcorr(good, torch.full_like(good, torch.nan))

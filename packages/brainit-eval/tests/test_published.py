@@ -101,7 +101,7 @@ def test_bad_files_are_refused_with_their_place(tmp_path, old, new, message) -> 
     (tmp_path / "p.toml").write_text(ROW.replace(old, new, 1))
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         load_published(tmp_path)
-    assert "p.toml: row 1" in str(caught.value)
+    assert "p.toml: row[0]" in str(caught.value)
 
 
 def test_an_empty_folder_is_no_source(tmp_path) -> None:

@@ -10,9 +10,16 @@ import pytest
 
 from brainit_eval.records.per_image import PerImage
 from brainit_eval.records.result import DIRECTIONS, Result, ids_hash, rank_key
-from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet, WeightsRecord
+from brainit_eval.records.result_parts import (
+    MetricScore,
+    ProtocolRecord,
+    TestSet,
+    WeightsRecord,
+    settings_hash,
+)
 
 SUBJECTS = ("subj01", "subj02")
+SETTINGS = {"front": [{"size": 256}]}
 IDS = ["73", "2951", "14"]
 
 
@@ -24,7 +31,7 @@ def result(samples: int = 2) -> Result:
     values["pixcorr"][1] = math.nan
     return Result(
         method="Ridge (40 h)",
-        protocol=ProtocolRecord("mine", "a" * 64, {"front": [{"size": 256}]}),
+        protocol=ProtocolRecord("mine", settings_hash(SETTINGS), SETTINGS),
         test_set=TestSet("three", 3, ids_hash(dict.fromkeys(SUBJECTS, IDS))),
         subjects=SUBJECTS,
         samples=samples,
@@ -120,6 +127,7 @@ def test_parts_that_do_not_fit_are_refused(change: dict[str, object], message: s
     ("old", "new"),
     [
         ('"schema": 1', '"schema": 2'),
+        ('"size": 256', '"size": 255'),  # then the hash is another
         ('"samples": 2', '"samples": "2**9"'),
         ('"samples": 2', '"samples": 1' + "0" * 5000),
         ('"samples": 2', '"samples": 2, "samples": 2'),
@@ -162,6 +170,34 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):
         Result.read(folder)
+
+
+def test_a_sample_number_beyond_int64_is_one_clear_line(tmp_path: Path) -> None:
+    path = result().write(tmp_path / "mine") / "per_image.csv"
+    path.write_text(path.read_text().replace("subj01,0,", f"subj01,{9**30},", 1))
+    with pytest.raises(ValueError, match=r"per_image\.csv"):
+        Result.read(path.parent)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_an_older_result_outlives_an_interrupted_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    folder = result(2).write(tmp_path / "mine")
+    calls = []
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == failing:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        result(1).write(folder, overwrite=True)
+    assert Result.read(folder).samples == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_table_cut_anywhere_is_refused(tmp_path: Path) -> None:

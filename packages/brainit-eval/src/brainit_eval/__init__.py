@@ -12,6 +12,7 @@ from brainit_eval.__about__ import __version__
 
 if TYPE_CHECKING:
     from brainit_eval.benchmark import Benchmark
+    from brainit_eval.controls.shuffles import derangement, shuffled
     from brainit_eval.feature_cache import FeatureCache
     from brainit_eval.features import EfficientNetLite0
     from brainit_eval.metrics.identification import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         SettingsBlock,
         write_report,
     )
-    from brainit_eval.score import Score, Scorer, Scores, derangement, named, score_images, shuffled
+    from brainit_eval.score import Score, Scorer, Scores, named, score_images
     from brainit_eval.statistics.bootstrap import (
         bootstrap_mean,
         bootstrap_two_way,
@@ -78,7 +79,7 @@ _HOME = {
     "bootstrap_mean": "statistics.bootstrap",
     "bootstrap_two_way": "statistics.bootstrap",
     "choose_rows": "report.gallery",
-    "derangement": "score",
+    "derangement": "controls.shuffles",
     "draw_weights": "statistics.bootstrap",
     "from_arrays": "pictures.sets",
     "frozen_protocols": "protocol",
@@ -91,7 +92,7 @@ _HOME = {
     "pixcorr": "metrics.pixels",
     "retrieve": "metrics.retrieval",
     "score_images": "score",
-    "shuffled": "score",
+    "shuffled": "controls.shuffles",
     "ssim": "metrics.pixels",
     "ssim_columns": "metrics.pixels",
     "two_way": "metrics.identification",

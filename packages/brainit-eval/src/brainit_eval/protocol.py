@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from brainit_eval.pictures.resize import Resize
 from brainit_eval.records.fields import Fields, read_toml
 from brainit_eval.records.labels import check_label
 from brainit_eval.records.result import DIRECTIONS
+from brainit_eval.records.result_parts import settings_hash
 
 PIXEL_SCORES = ("pixcorr", "ssim", "ssim_columns")
 FEATURE_SCORES = ("two_way", "correlation_distance")
@@ -97,9 +96,8 @@ class Protocol:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of `settings` as canonical JSON: equal hashes mean equal computations."""
-        text = json.dumps(self.settings, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of `settings`: equal hashes mean equal computations."""
+        return settings_hash(self.settings)
 
     @classmethod
     def load(cls, name: str | os.PathLike[str]) -> Protocol:

@@ -14,15 +14,13 @@ from brainit_eval.metrics.identification import two_way
 from brainit_eval.metrics.pixels import pixcorr, ssim
 from brainit_eval.metrics.registry import metric_of
 from brainit_eval.pictures.checks import check_images, check_pairs
+from brainit_eval.pictures.stream import FeatureFunction
 from brainit_eval.statistics.bootstrap import (
     bootstrap_mean,
     bootstrap_two_way,
     draw_weights,
     percentile_interval,
 )
-
-FeatureFunction = Callable[[Tensor], Mapping[str, Tensor]]
-"""Images ``[n, 3, H, W]`` in [0, 1] to named features ``[n, ...]``."""
 
 Features = dict[str, Tensor]
 
@@ -223,35 +221,6 @@ def score_images(
 def named(name: str, function: Callable[[Tensor], Tensor]) -> FeatureFunction:
     """Give a plain embedder ``images -> [n, D]`` the name of its metric (``clip``, say)."""
     return lambda images: {name: function(images)}
-
-
-def derangement(n: int, generator: torch.Generator) -> Tensor:
-    """A permutation ``[n]`` int64 that leaves nothing in place, uniform among all such.
-
-    Raises:
-        ValueError: If ``n`` is below 2.
-    """
-    if n < 2:
-        raise ValueError(f"derangement: expected 2 items or more, got {n}")
-    places = torch.arange(n)
-    while True:  # about one permutation in e is a derangement
-        order = torch.randperm(n, generator=generator)
-        if bool((order != places).all()):
-            return order
-
-
-def shuffled(images: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Pair each test brain with another image: the control for what the prior alone scores.
-
-    Args:
-        images: Per subject, ``[n, ...]``; only the number counts.
-        seed: Seed; each subject gets its own derangement.
-
-    Returns:
-        Per subject a derangement ``[n]`` for the ``pairing`` of `Scorer.score`.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return {subject: derangement(len(values), generator) for subject, values in images.items()}
 
 
 def _ids(

@@ -17,8 +17,10 @@ from brainit.stages.semantic import load_clip
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.predict import predict_responses
 from brainit_clusters.encoder.score import voxel_correlation
+from brainit_eval.controls.shuffles import shuffled
 from brainit_eval.features import EfficientNetLite0
-from brainit_eval.score import FeatureFunction, Scorer, Scores, named, shuffled
+from brainit_eval.pictures.stream import FeatureFunction
+from brainit_eval.score import Scorer, Scores, named
 
 METHODS = ("coarse", "semantic", "fused", "ridge", "ridge_coarse", "recovered")
 

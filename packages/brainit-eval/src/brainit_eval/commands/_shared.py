@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+Weights = Annotated[
+    Path | None, typer.Option(help="Folder of weight files; else torch's own, else fetched.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 

@@ -27,10 +27,11 @@ def compare(
 ) -> None:
     """Compare two methods scored under one protocol on the same images."""
     from brainit_eval.records.result import Result
+    from brainit_eval.records.writing import check_free
     from brainit_eval.statistics import compare as compare_results
 
-    if out is not None and out.exists() and not overwrite:
-        raise FileExistsError(f"{out}: exists already; choose another file or --overwrite")
+    if out is not None:
+        check_free(out, overwrite)
     found = compare_results(
         Result.read(result_a),
         Result.read(result_b),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainit_eval.commands._shared import Overwrite, clear_errors
+from brainit_eval.commands._shared import Overwrite, Weights, clear_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +39,7 @@ def controls(
     features: Annotated[
         str, typer.Option(help="What to identify by: thumbnail, or PROTOCOL:METRIC.")
     ] = "thumbnail",
-    weights: Annotated[Path | None, typer.Option(help="Folder of weight files.")] = None,
+    weights: Weights = None,
     subject: Annotated[str, typer.Option(help="Name of a subject without a folder.")] = "subject",
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples behind each interval.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of resamples and shuffles.")] = 0,
@@ -52,9 +49,10 @@ def controls(
     from brainit_eval.__about__ import __version__
     from brainit_eval.controls.panel import ControlPanel
     from brainit_eval.pictures.open import open_pictures, open_truth
+    from brainit_eval.pictures.sets import of_subject
+    from brainit_eval.records.writing import check_free, write_text
 
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out}: exists; --overwrite replaces it")
+    check_free(out, overwrite)
     function = _features(features, weights)
     sets = {name: samples[0] for name, samples in open_pictures(reconstructions, subject).items()}
     others: dict[str, Any] = {
@@ -76,14 +74,17 @@ def controls(
         "subjects": {},
     }
     for name, pictures in sets.items():
-        own = {key: _of_subject(value, name, key) for key, value in others.items()}
+        own = {
+            key: None if value is None else of_subject(value, name, key)
+            for key, value in others.items()
+        }
         panel = ControlPanel(
             _inputs(pictures, own, kinds), function, n_bootstrap=bootstrap, seed=seed
         )
         readings = panel.readings()
         record["subjects"][name] = _as_json(pictures.ids, panel, readings)
         _print(f"{name} · {len(pictures)} images · seed {seed}", readings)
-    _write(out, record)
+    write_text(out, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 class _Stored:
@@ -121,16 +122,6 @@ def _inputs(
     )
 
 
-def _of_subject(
-    found: Pictures | Mapping[str, Pictures] | None, subject: str, name: str
-) -> Pictures | None:
-    if not isinstance(found, Mapping):
-        return found
-    if subject not in found:
-        raise ValueError(f"{name}: has no subject {subject}; got {', '.join(found)}")
-    return found[subject]
-
-
 def _features(name: str, weights: Path | None) -> FeatureFunction:
     """Thumbnails, or the network, layer and sizes behind one metric of a protocol."""
     from brainit_eval.networks import WeightStore, load_network
@@ -158,13 +149,11 @@ def _features(name: str, weights: Path | None) -> FeatureFunction:
 
 
 def _read_categories(path: Path) -> dict[str, str]:
+    from brainit_eval.records.fields import read_csv
     from brainit_eval.records.labels import check_title, image_id
 
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"image_id", "category"} <= set(reader.fieldnames or ()):
-            raise ValueError(f"{path}: expected the columns image_id and category")
-        rows = [(image_id(row["image_id"], f"{path}: image_id"), row["category"]) for row in reader]
+    table = read_csv(path, ("image_id", "category"))
+    rows = [(image_id(row["image_id"], f"{path}: image_id"), row["category"]) for row in table]
     kinds = dict(rows)
     if len(kinds) != len(rows):
         raise ValueError(f"{path}: expected every image once, got {len(rows)} rows")
@@ -197,14 +186,3 @@ def _print(title: str, readings: list[Reading]) -> None:
         numbers = f"{reading.value:>8.3f}  {ends:<18}"
         word = typer.style(colour.ljust(5), fg=colour)
         typer.echo(f"  {word}  {reading.title:<{width}}  {numbers}  {reading.rule}")
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    handle, name = tempfile.mkstemp(prefix=".controls-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(record, file, indent=1, allow_nan=False)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

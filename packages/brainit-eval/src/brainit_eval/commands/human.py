@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brainit_eval.commands._shared import clear_errors
+from brainit_eval.commands._shared import Overwrite, clear_errors
 
 app = typer.Typer(
     help="A human study: two-alternative trials as static pages, and what the answers say.",
@@ -38,7 +38,9 @@ def make(
     from brainit_eval.human.trials import check_mode, plan_trials
     from brainit_eval.pictures.open import open_pictures, open_truth
     from brainit_eval.pictures.sets import Pictures
+    from brainit_eval.records.writing import check_place
 
+    check_place(out / "key.json")
     shown = open_truth(truth)
     if not isinstance(shown, Pictures):
         raise ValueError(f"{truth}: expected one set of true images for all subjects")
@@ -74,11 +76,15 @@ def analyse(
     out: Annotated[Path | None, typer.Option(help="Write the analysis as JSON too.")] = None,
     bootstrap: Annotated[int, typer.Option(min=1, help="Draws of raters and images.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say how often each choice was made, with intervals, and who was left out."""
     from brainit_eval.human.analysis import RULE
     from brainit_eval.human.analysis import analyse as run
+    from brainit_eval.records.writing import check_free
 
+    if out is not None:
+        check_free(out, overwrite)
     result = run(answers, key, bootstrap, seed)
     if out is not None:
         result.write(out)

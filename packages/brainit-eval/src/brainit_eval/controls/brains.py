@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from brainit_eval.score import derangement
+from brainit_eval.controls.shuffles import derangement
 
 BRAIN_CONTROLS: dict[str, str] = {
     "shuffled": "real brains of other test images: what the output scores whatever was seen",

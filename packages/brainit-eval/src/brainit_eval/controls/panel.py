@@ -15,6 +15,7 @@ from brainit_eval.controls.audit import audit_overlap, find_leaks, picture_hashe
 from brainit_eval.controls.clusters import within_clusters
 from brainit_eval.controls.neighbours import nearest
 from brainit_eval.controls.predictors import grey_images, mean_images, nearest_images
+from brainit_eval.controls.shuffles import derangement
 from brainit_eval.detectors import (
     branch_agreement,
     far_from_training,
@@ -33,7 +34,6 @@ from brainit_eval.pictures.stream import (
     paired_batches,
     thumbnails,
 )
-from brainit_eval.score import derangement
 from brainit_eval.statistics.readings import Reading
 
 Columns = dict[str, np.ndarray]

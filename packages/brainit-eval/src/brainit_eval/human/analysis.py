@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from brainit_eval.human.key import SCHEMA, Key, records, write_text
+from brainit_eval.human.key import SCHEMA, Key
 from brainit_eval.human.trials import CATCH, Trial
 from brainit_eval.records.fields import Fields, read_json
 from brainit_eval.records.labels import check_label
+from brainit_eval.records.writing import write_text
 
 CATCH_SHARE = 0.8
 RULE = (
@@ -235,7 +236,7 @@ def _answers(path: Path, key: Key) -> tuple[str, int, list[_Answer]]:
         raise ValueError(f"{path}: answers to study {study}, but the key is of {key.study}")
     trials = key.page(page)
     sides: dict[int, str] = {}
-    for fields in records(record, "answers"):
+    for fields in record.tables("answers"):
         place = fields.integer("place", 0, len(trials) - 1)
         if place in sides:
             raise ValueError(f"{path}: place {place} is answered twice")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from brainit_eval.human.trials import Candidate, Trial
 from brainit_eval.records.fields import Fields, read_json
+from brainit_eval.records.writing import write_text
 
 SCHEMA = 1
 QUESTION = "Which is more similar to the image at the top?"
@@ -64,35 +64,13 @@ class Key:
         record.integer("schema", SCHEMA, SCHEMA)
         record.text("question")
         settings = record.table("settings")
-        trials = records(record, "trials")
         key = cls(
             record.text("study"),
-            [_trial(fields) for fields in trials],
-            {name: settings.raw(name) for name in settings.names()},
+            [_trial(fields) for fields in record.tables("trials")],
+            settings.plain(),
         )
         record.close()
         return key
-
-
-def records(fields: Fields, name: str) -> list[Fields]:
-    """A list of tables.
-
-    Raises:
-        ValueError: If it is anything else.
-    """
-    values = fields.raw(name)
-    if not isinstance(values, list):
-        raise ValueError(f"{fields.where}: {name}: expected a list")
-    return [Fields(value, f"{fields.where}: {name}[{k}]") for k, value in enumerate(values)]
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
 
 
 def _trial(fields: Fields) -> Trial:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from brainit_eval.human.key import QUESTION, SCHEMA, Key, write_text
+from brainit_eval.human.key import QUESTION, SCHEMA, Key
 from brainit_eval.human.trials import Candidate, Trial
+from brainit_eval.pages import render
 from brainit_eval.pictures.png import to_image
 from brainit_eval.pictures.sets import Pictures, match_ids
+from brainit_eval.records.writing import write_text
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def write_study(
     paths = []
     for number, shown in pages.items():
         page = {"schema": SCHEMA, "study": study, "page": number, "trials": shown}
-        paths.append(write_text(folder / "pages" / f"page-{number}.html", _render(page)))
+        text = render("brainit_eval.human", question=QUESTION, study=page)
+        paths.append(write_text(folder / "pages" / f"page-{number}.html", text))
     Key(study, trials, settings).write(key_path)
     return paths
 
@@ -113,14 +115,3 @@ def _jpeg_uri(image: Image.Image, size: int) -> str:
     # Without chroma subsampling this is hard to tell from the original, at a sixth of a PNG.
     image.save(buffer, format="JPEG", quality=95, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _render(page: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=PackageLoader("brainit_eval.human", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(question=QUESTION, study=page)

@@ -18,7 +18,7 @@ RANKED_BY = ("effnet", "swav", "two_way_clip", "pixcorr")
 
 
 @dataclass(frozen=True)
-class Score:
+class Entry:
     """A number on the board.
 
     Attributes:
@@ -48,7 +48,7 @@ class Line:
 
     method: str
     hours: float | None
-    scores: Mapping[str, Score]
+    scores: Mapping[str, Entry]
     notes: tuple[str, ...] = ()
     own: bool = False
 
@@ -131,7 +131,7 @@ def _same(results: Sequence[Result]) -> Result:
 
 def _own_line(result: Result) -> Line:
     scores = {
-        name: Score(score.value, (score.low, score.high)) for name, score in result.metrics.items()
+        name: Entry(score.value, (score.low, score.high)) for name, score in result.metrics.items()
     }
     notes = result.warnings
     if result.samples > 1:
@@ -154,7 +154,7 @@ def _published_line(row: PublishedRow, result: Result) -> Line | str:
     if numbers is None:
         return f"it is a mean over {', '.join(row.subjects)}"
     scores = {
-        name: Score(number.value, sure=number.confidence == "paper")
+        name: Entry(number.value, sure=number.confidence == "paper")
         for name, number in numbers.items()
         if name in metrics
     }

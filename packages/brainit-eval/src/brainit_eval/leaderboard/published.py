@@ -86,12 +86,9 @@ def load_published(folder: str | Path | None = None) -> tuple[PublishedRow, ...]
 def _paper(path: Path) -> list[PublishedRow]:
     fields = Fields(read_toml(path), str(path))
     paper, citation = fields.text("paper"), fields.text("citation")
-    rows = fields.raw("row")
+    rows = [_row(row, paper, citation) for row in fields.tables("row")]
     fields.close()
-    return [
-        _row(Fields(row, f"{path}: row {number}"), paper, citation)
-        for number, row in enumerate(rows, 1)
-    ]
+    return rows
 
 
 def _row(fields: Fields, paper: str, citation: str) -> PublishedRow:

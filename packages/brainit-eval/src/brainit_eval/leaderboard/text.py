@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from brainit_eval.leaderboard.board import Column, Leaderboard, Line, Score
+from brainit_eval.leaderboard.board import Column, Entry, Leaderboard, Line
 from brainit_eval.leaderboard.published import CONFIDENCE
 
 
@@ -70,7 +70,7 @@ def _title(column: Column) -> str:
     return f"{column.title} {'↑' if column.higher_is_better else '↓'}"
 
 
-def _cell(column: Column, score: Score | None) -> str:
+def _cell(column: Column, score: Entry | None) -> str:
     if score is None:
         return ""
     text = _number(column, score.value)

@@ -236,12 +236,8 @@ def n_way(ranks: np.ndarray, ways: int) -> float:
     Raises:
         ValueError: If ``ways`` is not between 2 and N.
     """
-    others = len(ranks) - 1
-    if not 2 <= ways <= others + 1:
-        raise ValueError(f"ways: expected 2 to {others + 1}, got {ways}")
-    beaten = others - np.asarray(ranks, dtype=np.float64)
-    steps = np.arange(ways - 1)
-    return float(np.prod(np.clip(beaten[:, None] - steps, 0, None) / (others - steps), 1).mean())
+    values = np.asarray(ranks)
+    return Ranks(values, np.full(len(values), len(values) - 1)).top(1, ways)
 
 
 def _two_way(lead: Tensor) -> TwoWay:

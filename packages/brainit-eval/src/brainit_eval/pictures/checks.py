@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ def check_images(images: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
     if shape[0] < 2:
         raise ValueError(f"{name}: expected 2 images or more, got {shape[0]}")
-    _check_values(images, name)
+    check_values(images, name, range(len(images)))
     return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
 
 
@@ -56,10 +58,23 @@ def check_pairs(images: Tensor, truth: Tensor, name: str = "images") -> tuple[Te
     return images.to(dtype), truth.to(dtype)
 
 
-def _check_values(images: Tensor, name: str) -> None:
-    bad = ~torch.isfinite(images).flatten(1).all(1)
-    if bad.any():
-        raise ValueError(f"{name}: image {int(bad.nonzero()[0])} holds NaN or infinite pixels")
-    low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        raise ValueError(f"{name}: expected values in [0, 1], got {low:.4g} to {high:.4g}")
+def check_values(images: Tensor, name: str, ids: Sequence[object]) -> None:
+    """Check that all pixels are numbers in [0, 1].
+
+    Args:
+        images: ``[n, 3, H, W]``.
+        name: What the caller calls them.
+        ids: ``[n]`` what the caller calls each of them.
+
+    Raises:
+        ValueError: Naming the first image that is not.
+    """
+    bad = ~((images >= 0) & (images <= 1)).flatten(1).all(1)  # NaN fails both
+    if not bad.any():
+        return
+    index = int(bad.nonzero()[0])
+    where, image = f"{name}: image {ids[index]}", images[index]
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError(f"{where}: holds NaN or infinite pixels")
+    low, high = float(image.min()), float(image.max())
+    raise ValueError(f"{where}: expected values in [0, 1], got {low:.4g} to {high:.4g}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from brainit_eval.pictures.checks import check_values
 from brainit_eval.pictures.files import LARGEST, file_size, read_file
 from brainit_eval.records.labels import image_id
 
@@ -54,8 +55,7 @@ class Pictures:
         if array.dtype == np.uint8:
             return images.float() / 255
         images = images.float()
-        for row, image in zip(rows, images, strict=True):
-            _check_values(image, f"{self.name}: image {self.ids[row]}")
+        check_values(images, self.name, self.ids[rows.start : rows.stop])
         return images
 
     def sha256(self) -> str:
@@ -150,6 +150,21 @@ def match_ids(images: Pictures, truth: Pictures) -> None:
         )
 
 
+def of_subject(
+    found: Pictures | Mapping[str, Pictures], subject: str, name: str = "truth"
+) -> Pictures:
+    """The pictures of one subject, where all may share one set.
+
+    Raises:
+        ValueError: If there are sets, but none of this subject.
+    """
+    if isinstance(found, Pictures):
+        return found
+    if subject not in found:
+        raise ValueError(f"{name}: has no subject {subject}; got {', '.join(found)}")
+    return found[subject]
+
+
 def _order(ids: list[str], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if len(ids) < 2:
         raise ValueError(f"{name}: expected 2 images or more, got {len(ids)}")
@@ -172,11 +187,3 @@ def _check_size(height: int, width: int, name: str) -> None:
         raise ValueError(
             f"{name}: expected square pictures of 11 to {LARGEST} px, got {width} x {height}"
         )
-
-
-def _check_values(image: Tensor, name: str) -> None:
-    if not bool(torch.isfinite(image).all()):
-        raise ValueError(f"{name}: holds NaN or infinite pixels")
-    low, high = float(image.min()), float(image.max())
-    if low < 0 or high > 1:
-        raise ValueError(f"{name}: expected values in [0, 1], got {low:.4g} to {high:.4g}")

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from brainit_eval.pictures.checks import check_values
+
 FeatureFunction = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images ``[n, 3, H, W]`` in [0, 1] to named features ``[n, ...]``."""
 
 _BATCH = 32
 _SIDE = 32  # of a thumbnail
@@ -136,8 +139,5 @@ def _as_float(values: Any, name: str, start: int) -> Tensor:
         return batch.float() / 255
     if not batch.is_floating_point():
         raise ValueError(f"{name}: expected uint8 or floating point, got {batch.dtype}")
-    bad = ~((batch >= 0) & (batch <= 1)).flatten(1).all(1)  # NaN fails both
-    if bad.any():
-        index = start + int(bad.nonzero()[0])
-        raise ValueError(f"{name}: image {index} holds NaN or values outside [0, 1]")
+    check_values(batch, name, range(start, start + len(batch)))
     return batch.float() if batch.dtype in (torch.float16, torch.bfloat16) else batch

@@ -1,13 +1,17 @@
-"""Strict reading of small JSON and TOML files: known keys, stated types, nothing evaluated."""
+"""Strict reading of small JSON, TOML and CSV files: known keys, stated types, nothing evaluated."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from brainit_eval.records.labels import shown
 
 _LARGEST = 4 << 20  # bytes; a record is a few kB
 
@@ -41,6 +45,28 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected TOML, got {_short(error)}") from None
 
 
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a CSV file whose first line names the columns.
+
+    Args:
+        path: The file.
+        columns: Columns that it must have; a cell that is missing is empty.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is larger than 4 MiB, no CSV, or a column is missing.
+    """
+    text = _text(path).removeprefix("\ufeff")
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{path}: expected CSV, got {_short(error)}") from None
+    if not set(columns) <= set(reader.fieldnames or ()):
+        raise ValueError(f"{path}: expected the columns {' and '.join(columns)}")
+    return rows
+
+
 class Fields:
     """One table of a record, taken key by key; `close` refuses what nobody asked for."""
 
@@ -55,7 +81,7 @@ class Fields:
             ValueError: If it is no table.
         """
         if not isinstance(data, Mapping):
-            raise ValueError(f"{where}: expected a table, got {_shown(data)}")
+            raise ValueError(f"{where}: expected a table, got {shown(data)}")
         self._left = dict(data)
         self.where = where
 
@@ -112,6 +138,13 @@ class Fields:
         """A table inside this one."""
         return Fields(self._take(key), f"{self.where}: {key}")
 
+    def tables(self, key: str) -> list[Fields]:
+        """A list of tables."""
+        values = self._take(key)
+        if not isinstance(values, list):
+            raise self._error(key, "a list of tables", values)
+        return [Fields(value, f"{self.where}: {key}[{i}]") for i, value in enumerate(values)]
+
     def raw(self, key: str) -> Any:
         """Any value, unchecked."""
         return self._take(key)
@@ -128,9 +161,7 @@ class Fields:
         """
         for key in self._left:
             if not isinstance(key, str) or len(key) > 100 or not key.isprintable():
-                raise ValueError(
-                    f"{self.where}: expected keys of 100 characters, got {_shown(key)}"
-                )
+                raise ValueError(f"{self.where}: expected keys of 100 characters, got {shown(key)}")
         return list(self._left)
 
     def close(self) -> None:
@@ -140,7 +171,7 @@ class Fields:
             ValueError: Naming them.
         """
         if self._left:
-            names = ", ".join(_shown(key) for key in list(self._left)[:5])
+            names = ", ".join(shown(key) for key in list(self._left)[:5])
             raise ValueError(f"{self.where}: unknown key {names}")
 
     def _take(self, key: str) -> Any:
@@ -149,7 +180,7 @@ class Fields:
         return self._left.pop(key)
 
     def _error(self, key: str, expected: str, value: object) -> ValueError:
-        return ValueError(f"{self.where}: {key}: expected {expected}, got {_shown(value)}")
+        return ValueError(f"{self.where}: {key}: expected {expected}, got {shown(value)}")
 
 
 def _text(path: Path) -> str:
@@ -165,7 +196,7 @@ def _text(path: Path) -> str:
 
 def _object(data: Any, path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {_shown(data)}")
+        raise ValueError(f"{path}: expected a JSON object, got {shown(data)}")
     return data
 
 
@@ -182,11 +213,3 @@ def _no_constant(name: str) -> Any:
 
 def _short(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
-
-
-def _shown(value: object) -> str:
-    try:
-        text = ascii(value)
-    except ValueError:  # an integer with more digits than Python prints
-        text = f"a huge {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."

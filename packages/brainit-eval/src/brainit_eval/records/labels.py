@@ -22,7 +22,7 @@ def check_label(value: object, name: str) -> str:
     """
     if not isinstance(value, str) or not _LABEL.fullmatch(value) or ".." in value:
         raise ValueError(
-            f"{name}: expected up to 100 letters, digits, '.', '-' and '_', got {_shown(value)}"
+            f"{name}: expected up to 100 letters, digits, '.', '-' and '_', got {shown(value)}"
         )
     return value
 
@@ -41,7 +41,7 @@ def check_title(value: object, name: str) -> str:
     if not isinstance(value, str) or not _TITLE.fullmatch(value):
         raise ValueError(
             f"{name}: expected up to 100 letters, digits, spaces and .,:;+()/&'-_ "
-            f"that start with a letter or a digit, got {_shown(value)}"
+            f"that start with a letter or a digit, got {shown(value)}"
         )
     return value
 
@@ -61,6 +61,10 @@ def image_id(value: object, name: str = "image id") -> str:
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
-def _shown(value: object) -> str:
-    text = ascii(value)  # no control character or direction mark reaches a terminal or a log
+def shown(value: object) -> str:
+    """A value for an error line: no control character or direction mark reaches a terminal."""
+    try:
+        text = ascii(value)
+    except ValueError:  # an integer with more digits than Python prints
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

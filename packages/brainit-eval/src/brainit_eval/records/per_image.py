@@ -35,6 +35,13 @@ class PerImage:
         """Row numbers of one subject and sample, in the order of the ranks."""
         return np.flatnonzero((self.subject == subject) & (self.sample == sample))
 
+    def by_image(self, subject: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """A subject's image ids, sorted, and each metric's means over the samples, ``[n]``."""
+        mine = self.subject == subject
+        ids, place = np.unique(self.image_id[mine], return_inverse=True)
+        times = np.bincount(place)
+        return ids, {k: np.bincount(place, v[mine]) / times for k, v in self.values.items()}
+
     def write(self, path: Path) -> None:
         """Write the table; numbers keep every bit."""
         columns = [self.subject, self.sample, self.image_id, *self.values.values()]
@@ -64,5 +71,5 @@ class PerImage:
                 np.array([image_id(value) for value in ids]),
                 {k: np.array(v, dtype=np.float64) for k, v in zip(header[3:], values, strict=True)},
             )
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"{path}: {error}") from None

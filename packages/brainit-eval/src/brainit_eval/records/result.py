@@ -23,6 +23,7 @@ from brainit_eval.records.fields import Fields, read_json
 from brainit_eval.records.labels import check_label, check_title, image_id
 from brainit_eval.records.per_image import PerImage
 from brainit_eval.records.result_parts import MetricScore, ProtocolRecord, TestSet, WeightsRecord
+from brainit_eval.records.writing import check_place
 
 SCHEMA = 1
 DIRECTIONS = ("reconstruction_fixed", "image_fixed")
@@ -81,7 +82,7 @@ class Result:
         _check_ranks(self)
 
     def write(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the three files; a reader sees the old folder or the new one, never half of one.
+        """Write the three files; an older result is replaced once they are complete, or it stays.
 
         Args:
             folder: Folder to make; its parent is made too.
@@ -99,9 +100,7 @@ class Result:
             _write_json(new / _FILES[0], self)
             self.per_image.write(new / _FILES[1])
             _write_ranks(new / _FILES[2], self.ranks)
-            if target.exists():
-                target.rename(Path(scratch, "old"))
-            new.rename(target)
+            _swap(target, new, Path(scratch, "old"))
         return target
 
     @classmethod
@@ -158,13 +157,27 @@ def check_target(target: Path, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: If it exists and may not be replaced, or holds other files.
+        OSError: If nothing can be written there.
     """
+    check_place(target)
     if not target.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{target}: exists already; choose another folder or overwrite it")
     if not target.is_dir() or {path.name for path in target.iterdir()} - set(_FILES):
         raise FileExistsError(f"{target}: holds more than a result; not overwritten")
+
+
+def _swap(target: Path, new: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``target``, which comes back if that fails or is interrupted."""
+    try:
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
 
 
 def _check_hash(value: str, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,9 +91,15 @@ class ProtocolRecord:
 
     @classmethod
     def parse(cls, table: Fields) -> ProtocolRecord:
-        """Read one from a record."""
+        """Read one from a record.
+
+        Raises:
+            ValueError: If the hash is not that of the settings.
+        """
         protocol = cls(table.text("name"), table.text("hash"), table.table("settings").plain())
         table.close()
+        if protocol.hash != settings_hash(protocol.settings):
+            raise ValueError(f"{table.where}: hash: expected that of the settings beside it")
         return protocol
 
     def metric(self, name: str) -> Mapping[str, Any]:
@@ -114,6 +122,12 @@ class WeightsRecord:
         record = cls(table.text("name"), table.text("sha256"))
         table.close()
         return record
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of a protocol's settings as canonical JSON."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _number(value: float) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from brainit_eval.pictures.png import Picture, to_image
+from brainit_eval.records.writing import replacing
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _INK, _MUTED, _PAPER = "#1b2430", "#66717f", "#ffffff"
@@ -104,11 +104,10 @@ def write_gallery(gallery: Gallery, path: str | Path, size: int = 144, labels: b
     Returns:
         The path.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    _draw_sheet(gallery, size, labels).save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
-    return path
+    sheet = _draw_sheet(gallery, size, labels)
+    with replacing(path) as part:
+        sheet.save(part, format="PNG", optimize=True)
+    return Path(path)
 
 
 def _label(share: float) -> str:

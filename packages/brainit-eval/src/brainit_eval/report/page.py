@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from brainit_eval.metrics.registry import Metric, metric_of
+from brainit_eval.pages import render
 from brainit_eval.pictures.png import data_uri, png, to_image
+from brainit_eval.records.writing import write_text
 from brainit_eval.report.gallery import Gallery
 
 MAX_BYTES = 15_000_000
@@ -128,26 +127,17 @@ def write_report(path: str | Path, report: Report) -> Path:
     Raises:
         ValueError: If a picture is not as stated, or the page would exceed 15 MB.
     """
-    path = Path(path)
-    page = render_report(report).encode()
-    if len(page) > MAX_BYTES:
-        raise ValueError(f"{path}: the page would take {len(page) / 1e6:.0f} MB; 15 MB are allowed")
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(page)
-    os.replace(temporary, path)
-    return path
+    page = render_report(report)
+    size = len(page.encode())
+    if size > MAX_BYTES:
+        raise ValueError(f"{path}: the page would take {size / 1e6:.0f} MB; 15 MB are allowed")
+    return write_text(path, page)
 
 
 def render_report(report: Report) -> str:
     """The page as text; `write_report` writes it to a file."""
-    environment = Environment(
-        loader=PackageLoader("brainit_eval.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "brainit_eval.report",
         report=report,
         galleries=[(gallery, _gallery_cells(gallery)) for gallery in report.galleries],
         tables=[_table(table) for table in report.tables],

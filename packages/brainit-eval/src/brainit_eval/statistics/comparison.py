@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from brainit_eval.records.result import Result
+from brainit_eval.records.writing import write_text
 from brainit_eval.statistics.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 from brainit_eval.statistics.permutation import (
     PairedTest,
@@ -80,12 +79,8 @@ class Comparison:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON; a reader sees the old file or the new one, never half of one."""
-        target = Path(path)
         text = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, allow_nan=False)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-            part = Path(scratch, "part")
-            part.write_text(text + "\n", encoding="utf-8")
-            os.replace(part, target)
+        write_text(path, text + "\n")
 
 
 def compare(
@@ -120,9 +115,10 @@ def compare(
         raise ValueError("results: expected a metric in common")
     tests: dict[str, PairedTest] = {}
     pairs: dict[str, dict[str, np.ndarray]] = {}
-    ids = {subject: _ids(first, subject) for subject in first.subjects}
+    tables = {s: [r.per_image.by_image(s) for r in (first, second)] for s in first.subjects}
+    ids = {subject: both[0][0] for subject, both in tables.items()}
     for name in names:
-        pairs[name] = {s: np.stack([_means(r, s, name) for r in (first, second)]) for s in ids}
+        pairs[name] = {s: np.stack([means[name] for _, means in tables[s]]) for s in ids}
         gaps = {subject: pair[0] - pair[1] for subject, pair in pairs[name].items()}
         try:
             tests[name] = sign_flip_test(gaps, ids, n_permutations=n_permutations, seed=seed)
@@ -173,20 +169,6 @@ def _metric(
     )
 
 
-def _ids(result: Result, subject: str) -> np.ndarray:
-    table = result.per_image
-    return np.unique(table.image_id[table.subject == subject])
-
-
-def _means(result: Result, subject: str, metric: str) -> np.ndarray:
-    """Mean over the samples of each image, in the order of the sorted ids."""
-    table = result.per_image
-    mine = table.subject == subject
-    rows = np.unique(table.image_id[mine], return_inverse=True)[1]
-    means: np.ndarray = np.bincount(rows, table.values[metric][mine]) / np.bincount(rows)
-    return means
-
-
 def _check(first: Result, second: Result) -> None:
     pairs = {
         "protocol": (first.protocol.hash, second.protocol.hash),
@@ -206,7 +188,8 @@ def _check(first: Result, second: Result) -> None:
         lists = f"{', '.join(first.subjects)} and {', '.join(second.subjects)}"
         raise ValueError(f"results: expected the same subjects, got {lists}")
     for subject in first.subjects:
-        if not np.array_equal(_ids(first, subject), _ids(second, subject)):
+        ids = [result.per_image.by_image(subject)[0] for result in (first, second)]
+        if not np.array_equal(*ids):
             raise ValueError(f"{subject}: expected the same images in both results")
 
 
