@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from brainit_eval.cli import app
+from brainit_eval.protocol import Protocol
 from brainit_eval.records.writing import check_free, check_place, replacing, write_text
 
 
@@ -58,3 +59,13 @@ def test_every_command_asks_for_its_place_first(tmp_path: Path, command: list[st
     assert found.exit_code == 1
     assert "cannot be written" in found.output
     assert len(found.output.strip().splitlines()) == 1
+
+
+def test_ctrl_c_is_one_line_and_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Protocol, "load", interrupt)
+    found = CliRunner().invoke(app, ["protocols", "offline"])
+    assert found.exit_code == 130
+    assert found.output == "interrupted; no file is left half written\n"

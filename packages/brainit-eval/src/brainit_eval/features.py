@@ -36,7 +36,7 @@ class EfficientNetLite0(nn.Module):
 
         Args:
             network: The network.
-            image_size: Side in pixels that it sees; 160 instead of 224 halves the time.
+            image_size: Side in pixels that it sees; 160 has half the pixels of 224.
             weights: What the weights are, for the record.
         """
         super().__init__()
@@ -52,7 +52,7 @@ class EfficientNetLite0(nn.Module):
 
         Args:
             image_size: Side in pixels that the network sees.
-            dtype: float32, or bfloat16 for about half the time on processors that have it.
+            dtype: float32, or bfloat16, which is faster on processors that have it.
 
         Raises:
             ImportError: If the extra ``features`` is not installed.

@@ -16,7 +16,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn expected errors into one line on standard error and exit code 1."""
+    """Turn expected errors into one line on standard error and exit code 1; Ctrl-C into 130."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -25,6 +25,9 @@ def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (OSError, ValueError, ImportError) as error:
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted; no file is left half written", err=True)
+            raise typer.Exit(130) from None
 
     return wrapped
 

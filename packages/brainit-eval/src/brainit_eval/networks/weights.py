@@ -1,4 +1,4 @@
-"""Weight files: found, fetched, hashed and read without unpickling."""
+"""Weight files: found, fetched, hashed and read as tensors; other objects in them are refused."""
 
 from __future__ import annotations
 
