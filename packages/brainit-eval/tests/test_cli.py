@@ -38,7 +38,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def score(folders, out: Path, *more: object):
     options = ("--protocol", "offline", "--method", "Mine", "--out", out, "--bootstrap", 50)
-    return invoke("score", *folders, *options, "--cache", out.parent / "cache", *more)
+    pictures = ("--recons", folders[0], "--targets", folders[1])
+    return invoke("score", *pictures, *options, "--cache", out.parent / "cache", *more)
 
 
 def test_score_writes_a_result_and_shows_it(folders, tmp_path: Path) -> None:

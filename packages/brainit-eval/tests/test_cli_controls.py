@@ -49,9 +49,9 @@ def good(truth) -> Tensor:
     return 0.7 * truth + 0.3 * pictures(N, 1)
 
 
-def run(out: Path, *arguments: object, ok: bool = True) -> dict:
-    options = ["--out", str(out), "--bootstrap", "200"]
-    result = CliRunner().invoke(app, ["controls", *map(str, arguments), *options])
+def run(out: Path, recons: Path, targets: Path, *more: object, ok: bool = True) -> dict:
+    options = ["--recons", recons, "--targets", targets, "--out", out, "--bootstrap", "200"]
+    result = CliRunner().invoke(app, ["controls", *map(str, [*options, *more])])
     assert (result.exit_code == 0) == ok, result.output
     return {"text": result.output} | (json.loads(out.read_text()) if ok else {})
 
@@ -151,7 +151,7 @@ def test_mistakes_are_one_line(truth, good, tmp_path) -> None:
         ((mine, seen, "--coarse", few), "4 missing: 20, 21, 22, 23"),
         ((mine, seen, "--categories", kinds), "=cmd()"),
         ((mine, seen, "--features", "clip"), "expected thumbnail, or PROTOCOL:METRIC"),
-        ((mine, seen, "--features", "offline:ssim"), "expected thumbnail, or PROTOCOL:METRIC"),
+        ((mine, seen, "--features", "offline:ssim"), "expected a metric of two_way_early"),
         ((mine, tmp_path / "nothing"), "no such file"),
     ):
         text = run(tmp_path / "out.json", *arguments, ok=False)["text"]

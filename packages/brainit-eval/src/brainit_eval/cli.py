@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-from brainit_eval.commands._shared import Overwrite, Weights, clear_errors, echo_table
+from brainit_eval.commands._shared import (
+    Overwrite,
+    Recons,
+    Targets,
+    Weights,
+    clear_errors,
+    echo_table,
+)
 from brainit_eval.commands.compare import compare
 from brainit_eval.commands.controls import controls
-from brainit_eval.commands.human import app as human_app
 from brainit_eval.commands.leaderboard import leaderboard
 from brainit_eval.commands.ood import imagery, synthetic
+from brainit_eval.commands.study import app as study_app
 
 app = typer.Typer(
     help="Score images reconstructed from brain activity, by any method, and compare honestly.",
@@ -21,23 +28,21 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(compare)
-app.add_typer(human_app, name="human")
 app.command()(controls)
 app.command()(leaderboard)
 app.command()(synthetic)
 app.command()(imagery)
-
-_LAYOUT = "a folder (of pictures, of subjects, of samples in subjects), .h5, .npz or .npy"
+app.add_typer(study_app, name="study")
 
 
 @app.command()
 @clear_errors
 def score(
-    reconstructions: Annotated[Path, typer.Argument(help=f"Pictures by image id: {_LAYOUT}.")],
-    truth: Annotated[Path, typer.Argument(help="The images seen, likewise, with the same ids.")],
+    recons: Recons,
+    targets: Targets,
     protocol: Annotated[str, typer.Option(help="Name (see `protocols`) or a TOML file.")],
-    method: Annotated[str, typer.Option(help="What to call it in tables.")],
     out: Annotated[Path, typer.Option(help="Result folder to write.")],
+    method: Annotated[str, typer.Option(help="Name for tables; else that of --recons.")] = "",
     subject: Annotated[str, typer.Option(help="Name of a subject without a folder.")] = "subject",
     metrics: Annotated[
         str, typer.Option(help="Only these, with commas; the protocol's hash then differs.")
@@ -62,14 +67,14 @@ def score(
     from brainit_eval.records.labels import check_title
     from brainit_eval.records.result import check_target
 
-    check_title(method, "--method")
+    method = check_title(method or recons.stem, "--method")
     check_target(out, overwrite)
     chosen = Protocol.load(protocol)
     if metrics:
         chosen = chosen.only(tuple(metrics.split(",")))
     benchmark = Benchmark(
         chosen,
-        open_truth(truth),
+        open_truth(targets),
         store=WeightStore(weights),
         cache=FeatureCache(cache),
         test_set=test_set,
@@ -79,7 +84,7 @@ def score(
         seed=seed,
         say=lambda line: typer.echo(line, err=True),
     )
-    result = benchmark.score(open_pictures(reconstructions, subject), method)
+    result = benchmark.score(open_pictures(recons, subject), method)
     result.write(out, overwrite=overwrite)
     test = f"{result.test_set.name}, {result.test_set.n_images} images"
     typer.echo(f"{method} · {chosen.name} {chosen.hash[:16]} · {test}")

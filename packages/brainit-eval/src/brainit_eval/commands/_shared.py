@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+_LAYOUT = "a folder (of pictures, of subjects, of samples in subjects), .h5, .npz or .npy"
+Recons = Annotated[Path, typer.Option(help=f"Reconstructions by image id: {_LAYOUT}.")]
+Targets = Annotated[Path, typer.Option(help="The images seen, likewise, with the same ids.")]
 Weights = Annotated[
     Path | None, typer.Option(help="Folder of weight files; else torch's own, else fetched.")
 ]

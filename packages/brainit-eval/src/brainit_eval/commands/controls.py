@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainit_eval.commands._shared import Overwrite, Weights, clear_errors
+from brainit_eval.commands._shared import Overwrite, Recons, Targets, Weights, clear_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from brainit_eval.pictures.stream import FeatureFunction
     from brainit_eval.statistics.readings import Reading
 
-_PICTURES = "laid out as for `score`"
-
 
 @clear_errors
 def controls(
-    reconstructions: Annotated[Path, typer.Argument(help=f"Reconstructions, {_PICTURES}.")],
-    truth: Annotated[Path, typer.Argument(help="The images seen, with the same ids.")],
+    recons: Recons,
+    targets: Targets,
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
     coarse: Annotated[Path | None, typer.Option(help="Low-level branch, same ids.")] = None,
     recovered: Annotated[
@@ -48,23 +46,24 @@ def controls(
     """Run controls and failure detectors; of several samples the first is taken."""
     from brainit_eval.__about__ import __version__
     from brainit_eval.controls.panel import ControlPanel
+    from brainit_eval.pictures.categories import read_categories
     from brainit_eval.pictures.open import open_pictures, open_truth
     from brainit_eval.pictures.sets import of_subject
     from brainit_eval.records.writing import check_free, write_text
 
     check_free(out, overwrite)
     function = _features(features, weights)
-    sets = {name: samples[0] for name, samples in open_pictures(reconstructions, subject).items()}
+    sets = {name: samples[0] for name, samples in open_pictures(recons, subject).items()}
     others: dict[str, Any] = {
         name: None if path is None else open_truth(path)
         for name, path in (
-            ("truth", truth),
+            ("truth", targets),
             ("coarse", coarse),
             ("recovered", recovered),
             ("train", train),
         )
     }
-    kinds = None if categories is None else _read_categories(categories)
+    kinds = None if categories is None else read_categories(categories)
     record: dict[str, Any] = {
         "schema": 1,
         "brainit_eval": __version__,
@@ -102,6 +101,7 @@ def _inputs(
     pictures: Pictures, others: Mapping[str, Pictures | None], kinds: Mapping[str, str] | None
 ) -> Any:
     from brainit_eval.controls.panel import ControlInputs
+    from brainit_eval.pictures.categories import categories_of
     from brainit_eval.pictures.sets import match_ids
 
     truth = others["truth"]
@@ -110,13 +110,11 @@ def _inputs(
         if paired is not None:
             match_ids(paired, truth)
     stored = {key: None if value is None else _Stored(value) for key, value in others.items()}
-    if kinds is not None and (missing := [value for value in truth.ids if value not in kinds]):
-        raise ValueError(f"categories: {len(missing)} images have none, the first is {missing[0]}")
     train = others["train"]
     return ControlInputs(
         _Stored(pictures),
         image_ids=truth.ids,
-        categories=None if kinds is None else [kinds[value] for value in truth.ids],
+        categories=None if kinds is None else categories_of(truth.ids, kinds),
         train_ids=None if train is None else train.ids,
         **stored,  # type: ignore[arg-type]
     )
@@ -124,42 +122,17 @@ def _inputs(
 
 def _features(name: str, weights: Path | None) -> FeatureFunction:
     """Thumbnails, or the network, layer and sizes behind one metric of a protocol."""
-    from brainit_eval.networks import WeightStore, load_network
+    from brainit_eval.network_features import network_features
+    from brainit_eval.networks import WeightStore
     from brainit_eval.pictures.stream import thumbnails
     from brainit_eval.protocol import Protocol
 
     if name == "thumbnail":
         return thumbnails
-    protocol_name, _, metric = name.rpartition(":")
-    protocol = Protocol.load(protocol_name) if protocol_name else None
-    spec = protocol.metrics.get(metric) if protocol else None
-    if protocol is None or spec is None or not spec.layer:
-        raise ValueError(
-            f"--features {name!a}: expected thumbnail, or PROTOCOL:METRIC of a metric with features"
-        )
-    network = load_network(spec.network, spec.weights, WeightStore(weights))
-
-    def features(images: Tensor) -> dict[str, Tensor]:
-        for resize in (protocol.front, spec.resize):
-            images = images.float() if resize is None else resize(images.float())
-        found: dict[str, Tensor] = network(images, (spec.layer,))
-        return found
-
-    return features
-
-
-def _read_categories(path: Path) -> dict[str, str]:
-    from brainit_eval.records.fields import read_csv
-    from brainit_eval.records.labels import check_title, image_id
-
-    table = read_csv(path, ("image_id", "category"))
-    rows = [(image_id(row["image_id"], f"{path}: image_id"), row["category"]) for row in table]
-    kinds = dict(rows)
-    if len(kinds) != len(rows):
-        raise ValueError(f"{path}: expected every image once, got {len(rows)} rows")
-    for image, category in rows:
-        check_title(category, f"{path}: category of {image}")
-    return kinds
+    protocol, colon, metric = name.rpartition(":")
+    if not colon:
+        raise ValueError(f"--features {name!a}: expected thumbnail, or PROTOCOL:METRIC")
+    return network_features(Protocol.load(protocol), metric, WeightStore(weights))
 
 
 def _as_json(ids: tuple[str, ...], panel: ControlPanel, readings: list[Reading]) -> dict[str, Any]:

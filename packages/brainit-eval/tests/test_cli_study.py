@@ -24,13 +24,15 @@ def pictures(tmp_path):
 
 
 def run(*arguments: object):
-    return CliRunner().invoke(app, ["human", *map(str, arguments)])
+    return CliRunner().invoke(app, ["study", *map(str, arguments)])
 
 
 def make(folder, *extra: str):
     methods = ["--method", f"First={folder / 'a'}", "--method", f"Second={folder / 'b'}"]
     sizes = ["--trials", "12", "--catch", "4", "--pages", "2", "--mode", "methods", "--size", "64"]
-    return run("make", folder / "seen", "--out", folder / "study", *methods, *sizes, *extra)
+    return run(
+        "make", "--targets", folder / "seen", "--out", folder / "study", *methods, *sizes, *extra
+    )
 
 
 def test_make_answer_analyse(pictures) -> None:
@@ -76,8 +78,7 @@ def test_mistakes_are_one_line(pictures, extra, message) -> None:
 
 
 def test_true_images_per_subject_are_refused(pictures) -> None:
-    made = run(
-        "make", pictures / "a", "--out", pictures / "study", "--method", f"B={pictures / 'b'}"
-    )
+    method = ("--method", f"B={pictures / 'b'}")
+    made = run("make", "--targets", pictures / "a", "--out", pictures / "study", *method)
     assert made.exit_code == 1
     assert "one set of true images" in made.output

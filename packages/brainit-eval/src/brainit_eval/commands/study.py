@@ -1,4 +1,4 @@
-"""`brainit-eval human`: make a human study, and analyse its answers."""
+"""`brainit-eval study`: make a human study, and analyse its answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brainit_eval.commands._shared import Overwrite, clear_errors
+from brainit_eval.commands._shared import Overwrite, Targets, clear_errors
 
 app = typer.Typer(
     help="A human study: two-alternative trials as static pages, and what the answers say.",
@@ -18,7 +18,7 @@ app = typer.Typer(
 @app.command()
 @clear_errors
 def make(
-    truth: Annotated[Path, typer.Argument(help="The images seen, one set: as for `score`.")],
+    targets: Targets,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     method: Annotated[
         list[str],
@@ -41,9 +41,9 @@ def make(
     from brainit_eval.records.writing import check_place
 
     check_place(out / "key.json")
-    shown = open_truth(truth)
+    shown = open_truth(targets)
     if not isinstance(shown, Pictures):
-        raise ValueError(f"{truth}: expected one set of true images for all subjects")
+        raise ValueError(f"{targets}: expected one set of true images for all subjects")
     paths = dict(_named(text) for text in method)
     if len(paths) < len(method):
         raise ValueError("--method: expected each name once")
