@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from brainit_eval.controls.shuffles import derangement, shuffled
     from brainit_eval.feature_cache import FeatureCache
     from brainit_eval.features import EfficientNetLite0
+    from brainit_eval.metrics.distance import correlation_distance
     from brainit_eval.metrics.identification import (
         Identification,
         Ranks,
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
     from brainit_eval.metrics.pixels import pixcorr, ssim, ssim_columns
     from brainit_eval.metrics.registry import METRICS, Metric
     from brainit_eval.metrics.retrieval import Retrieval, retrieve
-    from brainit_eval.networks import WeightStore
+    from brainit_eval.metrics.streaming import (
+        CorrelationDistance,
+        PerceptualDistance,
+        PixelMetric,
+        StreamingMetric,
+        TwoWayIdentification,
+        streaming,
+    )
+    from brainit_eval.network_features import network_features
+    from brainit_eval.networks import WeightStore, load_network
     from brainit_eval.pictures.open import open_pictures, open_truth
     from brainit_eval.pictures.sets import Pictures, from_arrays
     from brainit_eval.protocol import Protocol, frozen_protocols
@@ -52,6 +62,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Benchmark": "benchmark",
+    "CorrelationDistance": "metrics.streaming",
     "EfficientNetLite0": "features",
     "FeatureCache": "feature_cache",
     "Figure": "report.page",
@@ -61,7 +72,9 @@ _HOME = {
     "Identification": "metrics.identification",
     "METRICS": "metrics.registry",
     "Metric": "metrics.registry",
+    "PerceptualDistance": "metrics.streaming",
     "Pictures": "pictures.sets",
+    "PixelMetric": "metrics.streaming",
     "Protocol": "protocol",
     "Ranks": "metrics.identification",
     "Report": "report.page",
@@ -73,19 +86,24 @@ _HOME = {
     "Scorer": "score",
     "Scores": "score",
     "SettingsBlock": "report.page",
+    "StreamingMetric": "metrics.streaming",
     "TwoWay": "metrics.identification",
+    "TwoWayIdentification": "metrics.streaming",
     "WeightStore": "networks",
     "against": "metrics.identification",
     "bootstrap_mean": "statistics.bootstrap",
     "bootstrap_two_way": "statistics.bootstrap",
     "choose_rows": "report.gallery",
+    "correlation_distance": "metrics.distance",
     "derangement": "controls.shuffles",
     "draw_weights": "statistics.bootstrap",
     "from_arrays": "pictures.sets",
     "frozen_protocols": "protocol",
     "identify": "metrics.identification",
+    "load_network": "networks",
     "n_way": "metrics.identification",
     "named": "score",
+    "network_features": "network_features",
     "open_pictures": "pictures.open",
     "open_truth": "pictures.open",
     "percentile_interval": "statistics.bootstrap",
@@ -95,6 +113,7 @@ _HOME = {
     "shuffled": "controls.shuffles",
     "ssim": "metrics.pixels",
     "ssim_columns": "metrics.pixels",
+    "streaming": "metrics.streaming",
     "two_way": "metrics.identification",
     "write_gallery": "report.gallery",
     "write_report": "report.page",
@@ -103,6 +122,7 @@ _HOME = {
 __all__ = [
     "METRICS",
     "Benchmark",
+    "CorrelationDistance",
     "EfficientNetLite0",
     "FeatureCache",
     "Figure",
@@ -111,7 +131,9 @@ __all__ = [
     "Headline",
     "Identification",
     "Metric",
+    "PerceptualDistance",
     "Pictures",
+    "PixelMetric",
     "Protocol",
     "Ranks",
     "Report",
@@ -123,20 +145,25 @@ __all__ = [
     "Scorer",
     "Scores",
     "SettingsBlock",
+    "StreamingMetric",
     "TwoWay",
+    "TwoWayIdentification",
     "WeightStore",
     "__version__",
     "against",
     "bootstrap_mean",
     "bootstrap_two_way",
     "choose_rows",
+    "correlation_distance",
     "derangement",
     "draw_weights",
     "from_arrays",
     "frozen_protocols",
     "identify",
+    "load_network",
     "n_way",
     "named",
+    "network_features",
     "open_pictures",
     "open_truth",
     "percentile_interval",
@@ -146,6 +173,7 @@ __all__ = [
     "shuffled",
     "ssim",
     "ssim_columns",
+    "streaming",
     "two_way",
     "write_gallery",
     "write_report",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from brainit_eval.networks import WeightStore, load_network
@@ -30,12 +31,11 @@ def network_features(protocol: Protocol, metric: str, store: WeightStore | None)
     if spec is None or not spec.layer:
         known = [name for name, spec in protocol.metrics.items() if spec.layer]
         raise ValueError(f"{protocol.name}: expected a metric of {', '.join(known)}, got {metric}")
-    network = load_network(spec.network, spec.weights, store)
+    network, prepare = load_network(spec.network, spec.weights, store), protocol.prepare(metric)
 
+    @torch.inference_mode()
     def features(images: Tensor) -> dict[str, Tensor]:
-        for resize in (protocol.front, spec.resize):
-            images = images.float() if resize is None else resize(images.float())
-        found: dict[str, Tensor] = network(images, (spec.layer,))
+        found: dict[str, Tensor] = network(prepare(images), (spec.layer,))
         return found
 
     return features

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from brainit_eval.networks import NETWORKS
 from brainit_eval.pictures.resize import Resize
@@ -149,6 +151,22 @@ class Protocol:
         if not protocol.metrics:
             raise ValueError(f"{where}: expected one metric or more")
         return protocol
+
+    def prepare(self, metric: str) -> Callable[[Tensor], Tensor]:
+        """How pictures reach one of its metrics: the first step, then the metric's own resize.
+
+        Returns:
+            A function from pictures ``[n, 3, H, W]`` in [0, 1] to float32 ones of another size.
+        """
+        steps = (self.front, self.metrics[metric].resize)
+
+        def prepared(images: Tensor) -> Tensor:
+            images = images.float()
+            for step in steps:
+                images = images if step is None else step(images)
+            return images
+
+        return prepared
 
     def only(self, names: tuple[str, ...]) -> Protocol:
         """The same protocol with some of its metrics; its hash differs.

@@ -32,8 +32,7 @@ def pixcorr(images: Tensor, truth: Tensor) -> Tensor:
         TypeError: If one is no floating-point tensor.
         ValueError: If shapes differ, or pixels are NaN or outside [0, 1], or ``n`` is below 2.
     """
-    images, truth = check_pairs(images, truth)
-    return pixel_scores("pixcorr", images, truth)
+    return pixel_scores("pixcorr", *check_pairs(images, truth))
 
 
 def ssim(images: Tensor, truth: Tensor) -> Tensor:
@@ -57,7 +56,7 @@ def ssim(images: Tensor, truth: Tensor) -> Tensor:
         TypeError: If one is no floating-point tensor.
         ValueError: As `pixcorr`, or if a side is shorter than the window.
     """
-    return _checked("ssim", images, truth)
+    return pixel_scores("ssim", *check_pairs(images, truth))
 
 
 def ssim_columns(images: Tensor, truth: Tensor) -> Tensor:
@@ -79,7 +78,7 @@ def ssim_columns(images: Tensor, truth: Tensor) -> Tensor:
         TypeError: As `ssim`.
         ValueError: As `ssim`.
     """
-    return _checked("ssim_columns", images, truth)
+    return pixel_scores("ssim_columns", *check_pairs(images, truth))
 
 
 def pixel_scores(score: str, images: Tensor, truth: Tensor) -> Tensor:
@@ -92,19 +91,17 @@ def pixel_scores(score: str, images: Tensor, truth: Tensor) -> Tensor:
 
     Returns:
         ``[n]`` float64.
+
+    Raises:
+        ValueError: If a side is shorter than the window of SSIM.
     """
+    if score != "pixcorr" and min(images.shape[2:]) < 2 * _RADIUS + 1:
+        raise ValueError(f"ssim: expected sides of 11 pixels or more, got {list(images.shape)}")
     pairs = zip(images.split(_BATCH), truth.split(_BATCH), strict=True)
     if score == "pixcorr":
         return torch.cat([correlate_rows(a.flatten(1), b.flatten(1)) for a, b in pairs])
     grey = ((_grey(a.double()), _grey(b.double())) for a, b in pairs)
     return torch.cat([_ssim_grey(x, y, columns=score == "ssim_columns") for x, y in grey])
-
-
-def _checked(score: str, images: Tensor, truth: Tensor) -> Tensor:
-    images, truth = check_pairs(images, truth)
-    if min(images.shape[2:]) < 2 * _RADIUS + 1:
-        raise ValueError(f"ssim: expected sides of 11 pixels or more, got {list(images.shape)}")
-    return pixel_scores(score, images, truth)
 
 
 def correlate_rows(a: Tensor, b: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 
-def check_images(images: Tensor, name: str) -> Tensor:
+def check_images(images: Tensor, name: str, fewest: int = 2) -> Tensor:
     """Check a set of pictures and return it in at least single precision.
 
     Args:
-        images: ``[n, 3, H, W]`` RGB, floating point, values in [0, 1], ``n`` at least 2.
+        images: ``[n, 3, H, W]`` RGB, floating point, values in [0, 1].
         name: What the caller calls them; errors start with it.
+        fewest: Least number of pictures.
 
     Returns:
         The same images; half precision is widened to float32, other values are untouched.
@@ -28,19 +29,22 @@ def check_images(images: Tensor, name: str) -> Tensor:
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] != 3:
         raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
-    if shape[0] < 2:
-        raise ValueError(f"{name}: expected 2 images or more, got {shape[0]}")
+    if shape[0] < fewest:
+        raise ValueError(f"{name}: expected {fewest} images or more, got {shape[0]}")
     check_values(images, name, range(len(images)))
     return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
 
 
-def check_pairs(images: Tensor, truth: Tensor, name: str = "images") -> tuple[Tensor, Tensor]:
+def check_pairs(
+    images: Tensor, truth: Tensor, name: str = "images", fewest: int = 2
+) -> tuple[Tensor, Tensor]:
     """Check reconstructions and the images seen, paired by position.
 
     Args:
         images: Reconstructions, ``[n, 3, H, W]`` in [0, 1].
         truth: What was seen, same shape.
         name: What the caller calls the reconstructions.
+        fewest: Least number of pictures.
 
     Returns:
         Both, in at least single precision and in one floating-point type.
@@ -49,7 +53,8 @@ def check_pairs(images: Tensor, truth: Tensor, name: str = "images") -> tuple[Te
         TypeError: If one is no floating-point tensor.
         ValueError: If shapes differ or one set is not as `check_images` wants it.
     """
-    images, truth = check_images(images, name), check_images(truth, f"truth of {name}")
+    images = check_images(images, name, fewest)
+    truth = check_images(truth, f"truth of {name}", fewest)
     if images.shape != truth.shape:
         raise ValueError(
             f"{name}: expected the truth's shape {list(truth.shape)}, got {list(images.shape)}"

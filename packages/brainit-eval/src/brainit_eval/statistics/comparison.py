@@ -188,8 +188,8 @@ def _check(first: Result, second: Result) -> None:
         lists = f"{', '.join(first.subjects)} and {', '.join(second.subjects)}"
         raise ValueError(f"results: expected the same subjects, got {lists}")
     for subject in first.subjects:
-        ids = [result.per_image.by_image(subject)[0] for result in (first, second)]
-        if not np.array_equal(*ids):
+        one, other = (result.per_image.by_image(subject)[0] for result in (first, second))
+        if not np.array_equal(one, other):
             raise ValueError(f"{subject}: expected the same images in both results")
 
 
