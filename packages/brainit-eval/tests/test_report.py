@@ -9,17 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from brainit_eval.metrics.registry import Metric
 from brainit_eval.report import page as module
+from brainit_eval.report import scores as scores_module
 from brainit_eval.report.gallery import Gallery, GalleryRow
-from brainit_eval.report.page import (
-    Figure,
-    Headline,
-    Report,
-    ScoreRow,
-    ScoreTable,
-    SettingsBlock,
-    write_report,
-)
+from brainit_eval.report.page import Figure, Headline, Report, SettingsBlock, write_report
+from brainit_eval.report.scores import ScoreRow, ScoreTable
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
 
@@ -122,7 +117,7 @@ def test_the_best_of_the_methods_is_marked_and_no_control(source) -> None:
 
 def test_lower_is_better_marks_the_lowest(monkeypatch) -> None:
     monkeypatch.setattr(
-        module, "metric_of", lambda name: module.Metric(name, name, "", higher_is_better=False)
+        scores_module, "metric_of", lambda name: Metric(name, name, "", higher_is_better=False)
     )
     rows = [ScoreRow("a", {"x": score(0.2)}), ScoreRow("b", {"x": score(0.4)})]
     text = module.render_report(Report("t", tables=[ScoreTable(rows)]))

@@ -43,15 +43,9 @@ if TYPE_CHECKING:
     from brainit_eval.protocol import Protocol, frozen_protocols
     from brainit_eval.records.result import Result
     from brainit_eval.report.gallery import Gallery, GalleryRow, choose_rows, write_gallery
-    from brainit_eval.report.page import (
-        Figure,
-        Headline,
-        Report,
-        ScoreRow,
-        ScoreTable,
-        SettingsBlock,
-        write_report,
-    )
+    from brainit_eval.report.of_result import result_report
+    from brainit_eval.report.page import Figure, Headline, Report, SettingsBlock, write_report
+    from brainit_eval.report.scores import ScoreRow, ScoreTable
     from brainit_eval.score import Score, Scorer, Scores, named, score_images
     from brainit_eval.statistics.bootstrap import (
         bootstrap_mean,
@@ -81,8 +75,8 @@ _HOME = {
     "Result": "records.result",
     "Retrieval": "metrics.retrieval",
     "Score": "score",
-    "ScoreRow": "report.page",
-    "ScoreTable": "report.page",
+    "ScoreRow": "report.scores",
+    "ScoreTable": "report.scores",
     "Scorer": "score",
     "Scores": "score",
     "SettingsBlock": "report.page",
@@ -108,6 +102,7 @@ _HOME = {
     "open_truth": "pictures.open",
     "percentile_interval": "statistics.bootstrap",
     "pixcorr": "metrics.pixels",
+    "result_report": "report.of_result",
     "retrieve": "metrics.retrieval",
     "score_images": "score",
     "shuffled": "controls.shuffles",
@@ -168,6 +163,7 @@ __all__ = [
     "open_truth",
     "percentile_interval",
     "pixcorr",
+    "result_report",
     "retrieve",
     "score_images",
     "shuffled",

@@ -19,6 +19,7 @@ from brainit_eval.commands.compare import compare
 from brainit_eval.commands.controls import controls
 from brainit_eval.commands.leaderboard import leaderboard
 from brainit_eval.commands.ood import imagery, synthetic
+from brainit_eval.commands.report import report
 from brainit_eval.commands.study import app as study_app
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command()(controls)
 app.command()(leaderboard)
 app.command()(synthetic)
 app.command()(imagery)
+app.command()(report)
 app.add_typer(study_app, name="study")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from brainit_eval.leaderboard.published import Number, PublishedRow
-from brainit_eval.metrics.registry import METRICS
+from brainit_eval.metrics.registry import METRICS, Metric
 from brainit_eval.protocol import Protocol, frozen_protocols
 from brainit_eval.records.result import Result
 
@@ -30,16 +30,6 @@ class Entry:
     value: float
     interval: tuple[float, float] | None = None
     sure: bool = True
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric of the board: name, title, whether shown in per cent, which way is better."""
-
-    name: str
-    title: str
-    percent: bool
-    higher_is_better: bool
 
 
 @dataclass(frozen=True)
@@ -66,8 +56,8 @@ class Leaderboard:
     """
 
     title: str
-    columns: tuple[Column, ...]
-    ranked_by: Column
+    columns: tuple[Metric, ...]
+    ranked_by: Metric
     lines: tuple[Line, ...]
     left_out: tuple[tuple[str, str], ...]
 
@@ -100,7 +90,7 @@ def leaderboard(
             left_out.append((f"{label}, {row.paper}", line))
         else:
             lines.append(line)
-    columns = {name: _column(name, first) for name in first.metrics}
+    columns = {name: metric_in(first, name) for name in first.metrics}
     by = ranked_by or next((name for name in RANKED_BY if name in columns), next(iter(columns)))
     if by not in columns:
         raise ValueError(f"ranked_by: expected one of {', '.join(columns)}, got {by!r}")
@@ -194,13 +184,26 @@ def _note(row: PublishedRow) -> tuple[str, ...]:
     return (f"{row.method}: {row.note}",) if row.note else ()
 
 
-def _column(name: str, result: Result) -> Column:
-    title = METRICS[name].label if name in METRICS else name
-    percent = result.protocol.metric(name).get("score") == "two_way"
-    return Column(name, title, percent, result.metrics[name].higher_is_better)
+def metric_in(result: Result, name: str) -> Metric:
+    """A metric of a result: what it is called, what it compares, and which way is better.
+
+    Direction, and what may be shown in per cent, are as the result's protocol computes it, whatever
+    name a user's own protocol gave it.
+    """
+    spec = result.protocol.metric(name)
+    where = " ".join(str(spec.get(key, "")) for key in ("network", "layer")).strip()
+    two_way = spec.get("score") == "two_way"
+    note = f"{spec.get('score', name)} of {where or 'pixels'}"
+    known = METRICS.get(name) or Metric(name, name, note)
+    return replace(
+        known,
+        chance=0.5 if two_way else known.chance,
+        percent=two_way,
+        higher_is_better=result.metrics[name].higher_is_better,
+    )
 
 
-def _place(line: Line, by: Column) -> tuple[bool, float]:
+def _place(line: Line, by: Metric) -> tuple[bool, float]:
     value = line.scores[by.name].value if by.name in line.scores else math.nan
     if math.isnan(value):
         return True, 0.0

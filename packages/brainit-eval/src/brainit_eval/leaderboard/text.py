@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from brainit_eval.leaderboard.board import Column, Entry, Leaderboard, Line
+from brainit_eval.leaderboard.board import Entry, Leaderboard, Line
 from brainit_eval.leaderboard.published import CONFIDENCE
+from brainit_eval.metrics.registry import Metric
 
 
 def markdown(board: Leaderboard) -> str:
@@ -66,11 +67,11 @@ def _notes(board: Leaderboard) -> list[str]:
     return list(dict.fromkeys(note for line in board.lines for note in line.notes))
 
 
-def _title(column: Column) -> str:
-    return f"{column.title} {'↑' if column.higher_is_better else '↓'}"
+def _title(column: Metric) -> str:
+    return f"{column.label} {'↑' if column.higher_is_better else '↓'}"
 
 
-def _cell(column: Column, score: Entry | None) -> str:
+def _cell(column: Metric, score: Entry | None) -> str:
     if score is None:
         return ""
     text = _number(column, score.value)
@@ -80,7 +81,7 @@ def _cell(column: Column, score: Entry | None) -> str:
     return text if score.sure else f"{text} †"
 
 
-def _number(column: Column, value: float) -> str:
+def _number(column: Metric, value: float) -> str:
     if value != value:
         return "n/a"
     return f"{100 * value:.1f}" if column.percent else f"{value:.3f}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
-from brainit_eval.pictures.png import Picture, to_image
+from brainit_eval.pictures.encode import Picture, to_image
 from brainit_eval.records.writing import replacing
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

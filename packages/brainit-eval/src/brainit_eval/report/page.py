@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from brainit_eval.metrics.registry import Metric, metric_of
+from markupsafe import Markup
+
 from brainit_eval.pages import render
-from brainit_eval.pictures.png import data_uri, png, to_image
+from brainit_eval.pictures.encode import Picture, data_uri, jpeg, png, to_image
 from brainit_eval.records.writing import write_text
+from brainit_eval.report.controls import Controls
 from brainit_eval.report.gallery import Gallery
+from brainit_eval.report.image_table import ImageTable, laid
+from brainit_eval.report.plots import Plot, drawn
+from brainit_eval.report.scores import ScoreTable, score_columns
 
 MAX_BYTES = 15_000_000
 _LONGEST = 320
+_LOSSLESS = 128  # larger pictures are photographs: JPEG takes a fifth of PNG there
+_DIRECTIONS = {
+    "reconstruction_fixed": "The reconstruction is fixed, the distractors are all other true "
+    "images.",
+    "image_fixed": "Where the protocol asks for the transpose, the image is fixed and the "
+    "distractors are all other reconstructions.",
+}
 
 
 @dataclass(frozen=True)
@@ -25,38 +40,6 @@ class Headline:
     label: str
     value: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One method in the score table.
-
-    Attributes:
-        label: Its name.
-        scores: Metric name to ``{"value", "low", "high"}``, as in ``scores.json``.
-        note: What it is, in small print.
-        control: A control (shuffled brains, say) is set apart and never marked as best.
-    """
-
-    label: str
-    scores: Mapping[str, Mapping[str, float]]
-    note: str = ""
-    control: bool = False
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """Scores of several methods with 95 % intervals.
-
-    Attributes:
-        rows: Methods, in order.
-        title: Heading.
-        caption: What the numbers are over: subjects, images, resamples.
-    """
-
-    rows: Sequence[ScoreRow]
-    title: str = "Scores"
-    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +83,10 @@ class Report:
         reading: "How to read this page": one paragraph per entry, after the standard ones.
         limits: What these results do not show, one sentence per entry.
         footer: Last line.
+        warnings: What a reader must know before all else, one sentence per entry.
+        plots: Dot plots.
+        controls: What the controls say.
+        images: Every image's scores; the page then holds a script that sorts and filters them.
     """
 
     title: str
@@ -112,10 +99,17 @@ class Report:
     reading: Sequence[str] = ()
     limits: Sequence[str] = ()
     footer: str = ""
+    warnings: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+    controls: Controls | None = None
+    images: ImageTable | None = None
 
 
 def write_report(path: str | Path, report: Report) -> Path:
-    """Write the page: one HTML file with all pictures inside, no script, no request to anywhere.
+    """Write the page: one HTML file with all pictures inside, no request to anywhere.
+
+    It runs no script but the one that sorts and filters `Report.images`, if there are any: the
+    page's own policy names it by its hash.
 
     Args:
         path: File to write; replaced only once the new one is complete.
@@ -136,25 +130,36 @@ def write_report(path: str | Path, report: Report) -> Path:
 
 def render_report(report: Report) -> str:
     """The page as text; `write_report` writes it to a file."""
+    script = resources.files("brainit_eval.report").joinpath("sort.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    fixed = {direction for table in report.tables for direction in table.directions}
     return render(
         "brainit_eval.report",
         report=report,
         galleries=[(gallery, _gallery_cells(gallery)) for gallery in report.galleries],
-        tables=[_table(table) for table in report.tables],
+        tables=[{"table": table, "columns": score_columns(table)} for table in report.tables],
+        directions=[text for direction, text in _DIRECTIONS.items() if direction in fixed],
+        plots=[(plot, [drawn(panel) for panel in plot.panels]) for plot in report.plots],
+        images=None if report.images is None else laid(report.images),
         figures=[(figure, data_uri(_figure_png(figure))) for figure in report.figures],
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
     )
 
 
 def _gallery_cells(gallery: Gallery) -> list[list[str | None]]:
     return [
         [
-            data_uri(png(to_image(row.images[column], f"{row.label}, {column}", _LONGEST)))
-            if column in row.images
-            else None
+            _picture(row.images[column], f"{row.label}, {column}") if column in row.images else None
             for column in gallery.columns
         ]
         for row in gallery.rows
     ]
+
+
+def _picture(picture: Picture, name: str) -> str:
+    image = to_image(picture, name, _LONGEST)
+    return data_uri(png(image) if max(image.size) <= _LOSSLESS else jpeg(image, quality=92))
 
 
 def _figure_png(figure: Figure) -> bytes:
@@ -166,73 +171,3 @@ def _figure_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.image.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
     return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A score as text, and where its interval lies on the column's own axis in per cent."""
-
-    value: str
-    interval: str
-    best: bool
-    low: float
-    middle: float
-    high: float
-
-
-@dataclass(frozen=True)
-class _Column:
-    metric: Metric
-    chance: str
-    chance_at: float | None
-    cells: list[_Cell | None]
-
-
-def _table(table: ScoreTable) -> dict[str, Any]:
-    names = list(dict.fromkeys(name for row in table.rows for name in row.scores))
-    return {"table": table, "columns": [_column(metric_of(name), table.rows) for name in names]}
-
-
-def _column(metric: Metric, rows: Sequence[ScoreRow]) -> _Column:
-    scores = [row.scores.get(metric.name) for row in rows]
-    ends = [s[key] for s in scores if s for key in ("value", "low", "high") if s[key] == s[key]]
-    ends += [] if metric.chance is None else [metric.chance]
-    ends = ends or [0.0]
-    low, span = min(ends), max(max(ends) - min(ends), 1e-9)
-    rivals = [
-        round(s["value"], 3)
-        for s, row in zip(scores, rows, strict=True)
-        if s and not row.control and s["value"] == s["value"]
-    ]
-    best = (max if metric.higher_is_better else min)(rivals, default=None)
-
-    def place(value: float) -> float:
-        return round(4 + 92 * (value - low) / span, 2)
-
-    def cell(score: Mapping[str, float] | None, row: ScoreRow) -> _Cell | None:
-        if not score:
-            return None
-        value = score["value"]
-        return _Cell(
-            value=_number(value, metric),
-            interval=f"{_number(score['low'], metric)} – {_number(score['high'], metric)}",
-            best=not row.control and len(rivals) > 1 and round(value, 3) == best,
-            low=place(score["low"]),
-            middle=place(value),
-            high=place(score["high"]),
-        )
-
-    return _Column(
-        metric=metric,
-        chance="–"
-        if metric.chance is None
-        else f"{(100 if metric.percent else 1) * metric.chance:g}",
-        chance_at=None if metric.chance is None else place(metric.chance),
-        cells=[cell(score, row) for score, row in zip(scores, rows, strict=True)],
-    )
-
-
-def _number(value: float, metric: Metric) -> str:
-    if value != value:
-        return "n/a"
-    return f"{100 * value:.1f}" if metric.percent else f"{value:.3f}".replace("-", "−")

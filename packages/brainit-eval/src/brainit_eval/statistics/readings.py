@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from brainit_eval.records.fields import Fields
 from brainit_eval.statistics.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 
 
@@ -37,6 +38,24 @@ class Reading:
     rule: str
     per_image: np.ndarray | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, table: Fields) -> Reading:
+        """Read what `as_dict` gave.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        reading = cls(
+            table.text("name"),
+            table.text("title"),
+            *(table.number(key) for key in ("value", "low", "high")),
+            green=table.flag("green"),
+            rule=table.text("rule"),
+            detail=table.table("detail").plain(),
+        )
+        table.close()
+        return reading
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, without the per-image values; NaN becomes None."""
