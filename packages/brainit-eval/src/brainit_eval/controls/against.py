@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
 from brainit_eval.statistics.readings import Reading, read_mean
 
 
@@ -38,7 +39,7 @@ def beats(
     Raises:
         ValueError: If lengths differ or a score is NaN.
     """
-    own, other = (np.asarray(values, dtype=np.float64) for values in (scores, control))
+    own, other = (real(values, metric, finite=False) for values in (scores, control))
     if own.ndim != 1 or own.shape != other.shape:
         raise ValueError(f"{metric}: expected {list(own.shape)}, got {list(other.shape)}")
     if not (np.isfinite(own).all() and np.isfinite(other).all()):

@@ -64,10 +64,13 @@ def within_clusters(
         cluster of one image.
 
     Raises:
+        TypeError: If ``success`` is no table of bools.
         ValueError: If labels do not fit, there are fewer than two clusters, or no cluster holds
             two images.
     """
     names, kind = np.unique(np.asarray(labels), return_inverse=True)
+    if not isinstance(success, np.ndarray) or success.dtype != np.bool_ or success.ndim != 2:
+        raise TypeError("success: expected a table of bools, as of two_way")
     n = len(success)
     if success.shape != (n, n) or kind.shape != (n,):
         raise ValueError(f"labels: expected {n}, one per image, got {list(kind.shape)}")

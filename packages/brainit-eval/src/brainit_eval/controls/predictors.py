@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from brainit_eval.controls.neighbours import Neighbours
-from brainit_eval.pictures.stream import PictureArray, Taken, batches
+from brainit_eval.pictures.stream import PictureArray, Taken, batches, picture_shape
 
 
 def grey_images(like: PictureArray) -> Tensor:
@@ -14,8 +14,11 @@ def grey_images(like: PictureArray) -> Tensor:
 
     Args:
         like: The images seen; only the shape counts.
+
+    Raises:
+        ValueError: If that is no shape of pictures.
     """
-    return torch.full((1, 1, 1, 1), 0.5).expand(tuple(like.shape))
+    return torch.full((1, 1, 1, 1), 0.5).expand(picture_shape(like, "like"))
 
 
 def mean_images(train: PictureArray, n: int) -> Tensor:
@@ -28,7 +31,7 @@ def mean_images(train: PictureArray, n: int) -> Tensor:
     Raises:
         ValueError: If the images are not as stated.
     """
-    total = torch.zeros(tuple(train.shape[1:]), dtype=torch.float64)
+    total = torch.zeros(picture_shape(train, "train")[1:], dtype=torch.float64)
     for batch in batches(train, "train"):
         total += batch.sum(0, dtype=torch.float64).cpu()
     return (total / train.shape[0]).float().clamp(0, 1).expand(n, *total.shape)

@@ -6,7 +6,13 @@ import numpy as np
 from torch import Tensor
 
 from brainit_eval.metrics.identification import two_way
-from brainit_eval.pictures.stream import FeatureFunction, PictureArray, extract, thumbnails
+from brainit_eval.pictures.stream import (
+    FeatureFunction,
+    PictureArray,
+    extract,
+    picture_shape,
+    thumbnails,
+)
 from brainit_eval.statistics.bootstrap import bootstrap_two_way, draw_weights, percentile_interval
 from brainit_eval.statistics.readings import Reading, read_interval
 
@@ -36,10 +42,9 @@ def branch_agreement(
     Raises:
         ValueError: If the numbers of images differ or values are not as stated.
     """
-    if coarse.shape[0] != final.shape[0]:
-        raise ValueError(
-            f"branches: expected {final.shape[0]} coarse images, got {coarse.shape[0]}"
-        )
+    number, expected = picture_shape(coarse, "coarse")[0], picture_shape(final, "final")[0]
+    if number != expected:
+        raise ValueError(f"branches: expected {expected} coarse images, got {number}")
     first, second = (
         extract(images, features, name) for images, name in ((coarse, "coarse"), (final, "final"))
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
 from brainit_eval.statistics.bootstrap import draw_weights, percentile_interval
 from brainit_eval.statistics.readings import Reading, mean_interval
 
@@ -103,7 +104,7 @@ def far_from_training(
         ValueError: If lengths differ, a value is NaN, or there are fewer than eight images.
     """
     values, far = _pairs(scores, distance, "distance")
-    far = far.astype(np.float64)
+    far = real(far, "distance")
     if len(values) < 8:
         raise ValueError(f"distance: expected 8 images or more, got {len(values)}")
     x, y = _standard_ranks(far), _standard_ranks(values if higher_is_better else -values)
@@ -130,11 +131,13 @@ def far_from_training(
 
 
 def _pairs(scores: ArrayLike, other: ArrayLike, name: str) -> tuple[np.ndarray, np.ndarray]:
-    values, others = np.asarray(scores, dtype=np.float64), np.asarray(other)
+    values, others = real(scores, "scores", finite=False), np.asarray(other)
     if values.ndim != 1 or others.shape != values.shape:
         raise ValueError(f"{name}: expected {list(values.shape)}, got {list(others.shape)}")
     if not np.isfinite(values).all():
-        raise ValueError(f"scores: image {int(np.isnan(values).argmax())} has no finite score")
+        raise ValueError(
+            f"scores: image {int((~np.isfinite(values)).argmax())} has no finite score"
+        )
     if others.dtype.kind == "f" and not np.isfinite(others).all():
         raise ValueError(f"{name}: expected finite values")
     return values, others

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from brainit_eval.metrics.pixels import correlate_rows
+from brainit_eval.records.numbers import rows_of
 
 
 def correlation_distance(features_pred: Tensor, features_true: Tensor) -> Tensor:
@@ -21,9 +22,10 @@ def correlation_distance(features_pred: Tensor, features_true: Tensor) -> Tensor
         ``[n]`` float64 in [0, 2]; lower is better.
 
     Raises:
+        TypeError: If one is no tensor of real numbers.
         ValueError: If shapes differ, there are fewer than 2 features, or one is NaN or infinite.
     """
-    pred, true = features_pred.flatten(1), features_true.flatten(1)
+    pred, true = rows_of(features_pred, "features_pred"), rows_of(features_true, "features_true")
     if pred.shape != true.shape or pred.shape[0] < 1 or pred.shape[1] < 2:
         shapes = f"{list(pred.shape)} and {list(true.shape)}"
         raise ValueError(f"features: expected one shape, 2 columns or more, got {shapes}")

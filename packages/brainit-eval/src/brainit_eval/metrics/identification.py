@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from brainit_eval.metrics.similarity import TIE, Vectors, pairs, similarities
+from brainit_eval.records.numbers import rows_of
 
 _ROWS = 2048  # further distractors that are compared at a time
 
@@ -151,6 +152,7 @@ def two_way(features_pred: Tensor, features_true: Tensor) -> TwoWay:
         Success matrix and ranks, on the host.
 
     Raises:
+        TypeError: If one is no tensor of real numbers.
         ValueError: If shapes differ, ``n`` is below 2, or there are fewer than 2 features.
     """
     return identify(features_pred, features_true).reconstruction_fixed
@@ -174,7 +176,7 @@ def identify(
     Raises:
         ValueError: As `two_way`.
     """
-    pred, true = features_pred.flatten(1), features_true.flatten(1)
+    pred, true = rows_of(features_pred, "features_pred"), rows_of(features_true, "features_true")
     if pred.shape != true.shape:
         raise ValueError(
             f"features: expected one shape, got {list(pred.shape)} and {list(true.shape)}"
@@ -207,7 +209,8 @@ def against(features_pred: Tensor, features_true: Tensor, distractors: Tensor) -
     Raises:
         ValueError: If shapes do not fit.
     """
-    pred, true, further = (v.flatten(1) for v in (features_pred, features_true, distractors))
+    pred, true = rows_of(features_pred, "features_pred"), rows_of(features_true, "features_true")
+    further = rows_of(distractors, "distractors")
     if pred.shape != true.shape or pred.shape[1] != further.shape[1] or 0 in further.shape:
         shapes = [list(values.shape) for values in (pred, true, further)]
         raise ValueError(f"features: expected [n, D], [n, D] and [m, D], got {shapes}")

@@ -75,15 +75,28 @@ class Resized:
         return interpolate(pictures, self.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
 
 
+def picture_shape(images: PictureArray, name: str) -> tuple[int, ...]:
+    """``(n, 3, H, W)``.
+
+    Raises:
+        TypeError: If it is nothing that has a shape.
+        ValueError: If the shape is another.
+    """
+    if not hasattr(images, "shape"):
+        raise TypeError(f"{name}: expected pictures [n, 3, H, W], got {type(images).__name__}")
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[1] != 3 or 0 in shape:
+        raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
+    return shape
+
+
 def batches(images: PictureArray, name: str = "images") -> Iterator[Tensor]:
     """Pictures in batches ``[b, 3, H, W]``, float32 or float64 in [0, 1]; none holds one of many.
 
     Raises:
         ValueError: If the shape is another, or a pixel is NaN, infinite or outside [0, 1].
     """
-    shape = tuple(images.shape)
-    if len(shape) != 4 or shape[1] != 3 or 0 in shape:
-        raise ValueError(f"{name}: expected shape [n, 3, H, W], got {list(shape)}")
+    shape = picture_shape(images, name)
     count = math.ceil(shape[0] / _BATCH)
     ends = [shape[0] * k // count for k in range(count + 1)]
     for start, end in pairwise(ends):
@@ -104,7 +117,7 @@ def paired_batches(
         ValueError: If shapes differ, a side is too short, there are fewer than two images, or as
             `batches`.
     """
-    shape, expected = tuple(images.shape), tuple(truth.shape)
+    shape, expected = picture_shape(images, "images"), picture_shape(truth, "truth")
     if shape != expected:
         raise ValueError(f"images: expected the truth's shape {list(expected)}, got {list(shape)}")
     if shape[0] < 2 or min(shape[-2:]) < smallest:

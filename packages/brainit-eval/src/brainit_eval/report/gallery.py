@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from brainit_eval.pictures.encode import Picture, to_image
+from brainit_eval.records.numbers import real
 from brainit_eval.records.writing import replacing
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -79,7 +80,7 @@ def choose_rows(
     Raises:
         ValueError: If ``n_rows`` is not as stated or above ``n``, or a value is NaN.
     """
-    scores = np.asarray(values, dtype=np.float64)
+    scores = real(values, "values", finite=False)
     if scores.ndim != 1 or not np.isfinite(scores).all():
         raise ValueError(f"values: expected finite [n], got shape {list(scores.shape)}")
     if n_rows < 3 or n_rows % 2 == 0 or n_rows > scores.size:

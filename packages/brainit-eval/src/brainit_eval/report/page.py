@@ -11,8 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from brainit_eval.pages import render
 from brainit_eval.pictures.encode import Picture, data_uri, jpeg, png, to_image
 from brainit_eval.records.writing import write_text
@@ -142,7 +140,7 @@ def render_report(report: Report) -> str:
         plots=[(plot, [drawn(panel) for panel in plot.panels]) for plot in report.plots],
         images=None if report.images is None else laid(report.images),
         figures=[(figure, data_uri(_figure_png(figure))) for figure in report.figures],
-        script=Markup(script),
+        script=script,
         script_hash=f"sha256-{digest}",
     )
 

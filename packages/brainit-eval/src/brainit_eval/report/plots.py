@@ -75,7 +75,8 @@ def drawn(panel: Panel) -> Drawn:
                 number(dot.value, metric),
                 dot.marked,
                 place(dot.value),
-                *(place(dot.value if math.isnan(end) else end) for end in (dot.low, dot.high)),
+                place(dot.value if math.isnan(dot.low) else dot.low),
+                place(dot.value if math.isnan(dot.high) else dot.high),
             )
             for dot in panel.dots
         ],

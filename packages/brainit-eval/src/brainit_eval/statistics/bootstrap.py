@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
+
 
 def draw_weights(
     image_ids: Mapping[str, ArrayLike], n_bootstrap: int, seed: int
@@ -37,7 +39,7 @@ def draw_weights(
             f"bootstrap: expected subjects and draws, got {len(ids)} and {n_bootstrap}"
         )
     for subject, values in ids.items():
-        if values.ndim != 1 or len(np.unique(values)) != values.size:
+        if values.ndim != 1 or not values.size or len(np.unique(values)) != values.size:
             raise ValueError(f"{subject}: expected one list of image ids, each once")
     generator = np.random.default_rng(seed)
     pools = [np.sort(values) for values in ids.values()]
@@ -56,8 +58,14 @@ def bootstrap_mean(values: ArrayLike, weights: np.ndarray) -> np.ndarray:
 
     Returns:
         ``[B]`` float64.
+
+    Raises:
+        TypeError: If values are no real numbers.
+        ValueError: If there are not as many as weights, or one is not finite.
     """
-    result: np.ndarray = weights @ np.asarray(values, dtype=np.float64) / weights.sum(1)
+    scores = real(values, "values")
+    _check_fit(scores.shape, weights.shape[1:], "values")
+    result: np.ndarray = weights @ scores / weights.sum(1)
     return result
 
 
@@ -78,11 +86,17 @@ def bootstrap_two_way(
 
     Returns:
         ``[B]`` float64; NaN where a resample holds none of them, as one of a single image does.
+
+    Raises:
+        TypeError: If comparisons are no bools.
+        ValueError: If there are not as many images as weights.
     """
+    _check_comparisons(success, weights, "success")
     if among is None:
         wins = _times(success, weights)
         pairs = (weights * (weights.sum(1, keepdims=True) - weights)).sum(1)
     else:
+        _check_comparisons(among, weights, "among")
         wins, pairs = _times(success & among, weights), _times(among, weights)
     return np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
 
@@ -97,14 +111,28 @@ def percentile_interval(
         level: Share of resamples inside.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end; both NaN if no resample has a finite mean.
+
+    Raises:
+        TypeError: If samples are no real numbers.
     """
-    means = np.mean(np.atleast_2d(np.asarray(samples, dtype=np.float64)), axis=0)
+    means = np.mean(np.atleast_2d(real(samples, "samples", finite=False)), axis=0)
     means = means[np.isfinite(means)]
     if means.size == 0:
         return float("nan"), float("nan")
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _check_fit(shape: tuple[int, ...], expected: tuple[int, ...], name: str) -> None:
+    if shape != expected:
+        raise ValueError(f"{name}: expected {list(expected)} as the weights, got {list(shape)}")
+
+
+def _check_comparisons(comparisons: np.ndarray, weights: np.ndarray, name: str) -> None:
+    if not isinstance(comparisons, np.ndarray) or comparisons.dtype != np.bool_:
+        raise TypeError(f"{name}: expected an array of bools")
+    _check_fit(comparisons.shape, weights.shape[1:] * 2, name)
 
 
 def _times(comparisons: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
 from brainit_eval.statistics.ceilings import spearman_brown
 
 
@@ -65,7 +66,7 @@ def brain_correlation(
         ValueError: If shapes or ids do not fit, an image has no trial, a region has fewer than 2
             voxels, or a value is not finite.
     """
-    rows, measured = (np.asarray(values, dtype=np.float64) for values in (predicted, trials))
+    rows, measured = real(predicted, "predicted"), real(trials, "trials")
     ids, shown = np.asarray(image_ids), np.asarray(trial_ids)
     _check(rows, ids, measured, shown)
     repeats = [np.flatnonzero(shown == one) for one in ids.tolist()]

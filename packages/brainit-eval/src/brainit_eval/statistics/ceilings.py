@@ -9,6 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
+
 _T = TypeVar("_T")
 
 
@@ -54,19 +56,19 @@ def noise_ceiling(ratio: ArrayLike, counts: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: If a ratio is negative or NaN, or a count below 1.
     """
-    squares, numbers = np.asarray(ratio, np.float64) ** 2, np.asarray(counts, np.float64)
-    if np.isnan(squares).any() or (np.asarray(ratio) < 0).any():
+    ratios, numbers = real(ratio, "ncsnr", finite=False), real(counts, "counts")
+    if not (ratios >= 0).all():
         raise ValueError("ncsnr: expected values of 0 and more")
     if not numbers.size or (numbers < 1).any():
         raise ValueError("counts: expected 1 trial or more for every image")
     with np.errstate(divide="ignore"):
-        result: np.ndarray = 1 / (1 + np.mean(1 / numbers) / squares)
+        result: np.ndarray = 1 / (1 + np.mean(1 / numbers) / ratios**2)
     return result
 
 
 def spearman_brown(reliability: ArrayLike, times: ArrayLike) -> np.ndarray:
     """Reliability of the mean of so many measurements, from that of one."""
-    r, k = np.asarray(reliability, np.float64), np.asarray(times, np.float64)
+    r, k = real(reliability, "reliability"), real(times, "times")
     result: np.ndarray = k * r / (1 + (k - 1) * r)
     return result
 
@@ -87,10 +89,11 @@ def split_half(
         seed: Seed.
 
     Returns:
-        ``[V]`` float64, on the scale of R^2.
+        ``[V]`` float64, on the scale of R^2; 0 where a voxel does not vary.
 
     Raises:
-        ValueError: If shapes do not fit or fewer than 3 images were repeated.
+        ValueError: If shapes do not fit, a value is not finite, or fewer than 3 images were
+            repeated.
     """
     values, rows = _trials(trials, image_ids)
     groups = [np.flatnonzero(rows == row) for row in range(rows.max() + 1)]
@@ -106,7 +109,7 @@ def split_half(
             halves[:, place] = values[drawn].mean(1)
         first, second = halves - halves.mean(1, keepdims=True)
         lengths = np.sqrt((first**2).sum(0) * (second**2).sum(0))
-        total += (first * second).sum(0) / lengths
+        total += np.where(lengths > 0, (first * second).sum(0) / np.maximum(lengths, 1e-300), 0)
     return spearman_brown(total / n_splits, 2)
 
 
@@ -122,21 +125,19 @@ def consistency(sets: Sequence[_T], score: Callable[[_T, _T], ArrayLike]) -> np.
         ``[n]`` mean over all ordered pairs of repeats.
 
     Raises:
-        ValueError: If there are fewer than two sets.
+        ValueError: If there are fewer than two sets, or a score is not finite.
     """
     if len(sets) < 2:
         raise ValueError(f"sets: expected 2 repeats or more, got {len(sets)}")
-    scores = [np.asarray(score(a, b), dtype=np.float64) for a, b in permutations(sets, 2)]
-    result: np.ndarray = np.mean(scores, axis=0)
+    scores = [real(score(a, b), "scores") for a, b in permutations(sets, 2)]
+    result: np.ndarray = real(scores, "scores").mean(0)
     return result
 
 
 def _trials(trials: ArrayLike, image_ids: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Responses in float64 and the number of each trial's image."""
-    values, ids = np.asarray(trials, dtype=np.float64), np.asarray(image_ids)
+    values, ids = real(trials, "trials"), np.asarray(image_ids)
     if values.ndim != 2 or not values.size or ids.shape != values.shape[:1]:
         shapes = f"{list(values.shape)} and {list(ids.shape)}"
         raise ValueError(f"trials: expected [trials, V] and [trials] ids, got {shapes}")
-    if not np.isfinite(values).all():
-        raise ValueError("trials: expected finite values")
     return values, np.unique(ids, return_inverse=True)[1]

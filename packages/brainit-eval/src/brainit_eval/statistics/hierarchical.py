@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
 from brainit_eval.statistics.bootstrap import draw_weights
 
 LEVELS = ("subjects", "images", "samples")
@@ -40,9 +41,9 @@ def hierarchical_mean(
         ``[B]`` float64, for `percentile_interval`.
 
     Raises:
-        ValueError: If shapes, subjects or levels are not as stated.
+        ValueError: If shapes, subjects or levels are not as stated, or a value is not finite.
     """
-    tables = {name: np.asarray(table, dtype=np.float64) for name, table in values.items()}
+    tables = {name: real(table, name) for name, table in values.items()}
     for name, table in tables.items():
         if table.ndim != 2 or not table.size:
             raise ValueError(f"{name}: expected [samples, n] values, got {list(table.shape)}")
@@ -79,7 +80,7 @@ def hierarchical_two_way(
     Raises:
         ValueError: As `hierarchical_mean`.
     """
-    tables = {name: np.asarray(table, dtype=np.float64) for name, table in success.items()}
+    tables = {name: real(table, name) for name, table in success.items()}
     for name, table in tables.items():
         if table.ndim != 3 or not table.size or table.shape[1] != table.shape[2]:
             raise ValueError(f"{name}: expected [samples, n, n] values, got {list(table.shape)}")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
+
 _BLOCK = 256  # permutations held at a time
 _TIE = 1e-12  # sums of the same numbers in another order differ by rounding, not in value
 
@@ -90,7 +92,7 @@ def subject_test(differences: ArrayLike) -> PairedTest:
     Raises:
         ValueError: If there is no subject or a difference is not finite.
     """
-    values = np.asarray(differences, dtype=np.float64)
+    values = real(differences, "subjects", finite=False)
     if values.ndim != 1:
         raise ValueError(f"subjects: expected [subjects] differences, got {list(values.shape)}")
     names = [str(place) for place in range(len(values))]
@@ -140,7 +142,7 @@ def _units(differences: Mapping[str, ArrayLike], image_ids: Mapping[str, ArrayLi
     shares: list[np.ndarray] = []
     pools: list[np.ndarray] = []
     for name, given in differences.items():
-        values, ids = np.asarray(given, dtype=np.float64), np.asarray(image_ids[name])
+        values, ids = real(given, name, finite=False), np.asarray(image_ids[name])
         if values.ndim != 1 or not values.size or ids.shape != values.shape:
             raise ValueError(f"{name}: expected [n] differences and ids, got {list(values.shape)}")
         if not np.isfinite(values).all() or len(np.unique(ids)) != len(ids):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from brainit_eval.records.fields import Fields
+from brainit_eval.records.numbers import real
 from brainit_eval.statistics.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 
 
@@ -47,9 +48,11 @@ class Reading:
             ValueError: If it is something else.
         """
         reading = cls(
-            table.text("name"),
-            table.text("title"),
-            *(table.number(key) for key in ("value", "low", "high")),
+            name=table.text("name"),
+            title=table.text("title"),
+            value=table.number("value"),
+            low=table.number("low"),
+            high=table.number("high"),
             green=table.flag("green"),
             rule=table.text("rule"),
             detail=table.table("detail").plain(),
@@ -117,7 +120,7 @@ def read_mean(
     Raises:
         ValueError: If no image can be judged.
     """
-    values = np.asarray(per_image, dtype=np.float64)
+    values = real(per_image, name, finite=False)
     judged = values[np.isfinite(values)]
     if judged.size == 0:
         raise ValueError(f"{name}: none of {values.size} images can be judged")

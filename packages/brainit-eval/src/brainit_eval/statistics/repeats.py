@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainit_eval.records.numbers import real
 from brainit_eval.statistics.bootstrap import bootstrap_mean, draw_weights, percentile_interval
 
 Scores = Mapping[str, ArrayLike]
@@ -49,9 +50,9 @@ def averages(trials: ArrayLike, size: int) -> Iterator[tuple[tuple[int, ...], np
         Which repeats, and their mean ``[images, ...]`` float64.
 
     Raises:
-        ValueError: If there are not so many repeats.
+        ValueError: If there are not so many repeats, or a response is not finite.
     """
-    values = np.asarray(trials, dtype=np.float64)
+    values = real(trials, "trials")
     repeats = values.shape[1] if values.ndim > 1 else 0
     if not 1 <= size <= repeats:
         raise ValueError(f"size: expected 1 to {repeats} repeats, got {size}")
@@ -105,7 +106,7 @@ def effect_of_repeats(
 
 
 def _per_image(values: ArrayLike, n: int, name: str) -> np.ndarray:
-    table = np.asarray(values, dtype=np.float64)
+    table = real(values, name)
     if table.ndim != 2 or not table.size or table.shape[1] != n:
         raise ValueError(f"{name}: expected [choices, {n}] scores, got {list(table.shape)}")
     result: np.ndarray = table.mean(0)
