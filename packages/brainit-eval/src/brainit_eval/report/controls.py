@@ -36,13 +36,20 @@ class Controls:
         """
         record = Fields(read_json(Path(path)), str(path))
         record.integer("schema", 1, 1)
+        record.text("brainit_eval")
+        for name in ("n_bootstrap", "seed"):
+            record.integer(name, 0, 2**63)
         subjects = record.table("subjects")
         readings, ids = {}, {}
         for name in subjects.names():
             one = subjects.table(check_label(name, f"{path}: subject"))
             readings[name] = [Reading.parse(table) for table in one.tables("readings")]
             ids[name] = [image_id(v, one.where) for v in one.table("per_image").texts("image_id")]
-        return cls(readings, ids, record.text("features"))
+            one.integer("n_images", len(ids[name]), len(ids[name]))
+            one.close()
+        controls = cls(readings, ids, record.text("features"))
+        record.close()
+        return controls
 
     def rows(self) -> list[tuple[str, str, list[tuple[str, str, bool] | None]]]:
         """Per reading its title, its rule, and per subject value, interval and whether green."""
