@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -220,6 +222,33 @@ def test_pictures_are_read_batch_by_batch_and_let_go(tmp_path: Path) -> None:
         assert len(result.per_image.subject) == n
         assert alive[0] == 0
         assert most[0] <= 4  # of images and truth, the present batch and the one before
+
+
+_PEAKS = """
+import resource
+import numpy as np
+from brainit_eval import Benchmark, Pictures, Protocol
+
+def score(n):
+    def noise(rows):
+        return np.random.default_rng(rows.start).random((len(rows), 64, 64, 3), dtype=np.float32)
+
+    sets = Pictures("noise", tuple(map(str, range(n))), 64, noise)
+    protocol = Protocol.load("offline").only(("pixcorr", "ssim"))
+    Benchmark(protocol, sets, store=None, n_bootstrap=2).score({"s": [sets]}, "Noise")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+print(score(64), score(320))
+"""
+
+
+def test_the_peak_of_memory_does_not_grow_with_the_number_of_images() -> None:
+    """256 images more: their scores take kilobytes, the pictures resized to 256 px 200 MB."""
+    run = subprocess.run(
+        [sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True, timeout=300
+    )
+    few, many = map(float, run.stdout.split())
+    assert many - few < 60
 
 
 def test_a_result_says_all_that_is_needed_to_repeat_it(tmp_path: Path) -> None:

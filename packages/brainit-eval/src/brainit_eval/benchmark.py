@@ -5,12 +5,14 @@ Only features are kept until an identification is done, on disk and memory-mappe
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -146,19 +148,21 @@ class Benchmark:
                 by_size.setdefault(spec.resize, []).append(name)
         for (subject, sample), pair in pairs.items():
             self.say(f"pixels: {subject}, sample {sample}")
-            found: dict[str, list[Tensor]] = {}
-            thumbnails: list[tuple[Tensor, Tensor]] = []
+            n = len(pair[0])
+            # Made before the work: what is kept between large pictures would keep their memory too.
+            found = {name: np.empty(n) for names in by_size.values() for name in names}
+            pred, true = (torch.empty(n, 3 * math.prod(_THUMBNAIL)) for _ in pair)
             for rows in self._batches(pair[0]):
+                part = slice(rows.start, rows.stop)
                 a, b = (self._pictures(pictures, rows) for pictures in pair)
-                thumbnails.append((_thumbnails(a), _thumbnails(b)))
+                pred[part], true[part] = _thumbnails(a), _thumbnails(b)
                 for resize, names in by_size.items():
                     resized = _resized(a, resize), _resized(b, resize)
                     for name in names:
                         values = pixel_scores(metrics[name].score, *resized)
-                        found.setdefault(name, []).append(values.cpu())
-            for name, parts in found.items():
-                tally.add(name, subject, sample, torch.cat(parts).numpy())
-            pred, true = (torch.cat(parts) for parts in zip(*thumbnails, strict=True))
+                        found[name][part] = values.cpu().numpy()
+            for name, scores in found.items():
+                tally.add(name, subject, sample, scores)
             tally.note_pairing(subject, two_way(pred, true))
 
     def _score_look(self, look: _Look, pairs: _Pairs, tally: Tally) -> None:
@@ -215,11 +219,11 @@ class Benchmark:
     def _distances(
         self, network: PairNetwork, look: _Look, images: Pictures, true: Pictures
     ) -> Tensor:
-        parts = []
+        distances = torch.empty(len(true), dtype=torch.float64)
         for rows in self._batches(true):
             pair = (_resized(self._pictures(x, rows), look.resize) for x in (images, true))
-            parts.append(network(*pair).double().cpu())
-        return torch.cat(parts)
+            distances[rows.start : rows.stop] = network(*pair).cpu()
+        return distances
 
     def _pictures(self, pictures: Pictures, rows: range) -> Tensor:
         return _resized(pictures.batch(rows).to(self.device), self.protocol.front)
