@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from brainit_eval import Benchmark, Protocol, from_arrays, result_report, write_report
 from brainit_eval.cli import app
+from brainit_eval.leaderboard import load_published
 from brainit_eval.metrics.registry import Metric
 from brainit_eval.pictures.sets import Pictures
 from brainit_eval.records.result import Result
@@ -166,13 +167,59 @@ def test_a_weak_category_is_marked_and_no_other(result, mine, seen) -> None:
     }
 
 
-def test_published_rows_only_of_the_same_protocol_test_set_and_subjects(result) -> None:
-    """Published rows need 1,000 images; the board that the page shows is tested on its own."""
-    from brainit_eval.leaderboard import leaderboard, load_published
+_PUBLISHED = """
+paper = "A paper"
+citation = "Someone, 2025"
 
-    board = leaderboard([result], load_published())
-    assert [line.method for line in board.lines] == ["My method (v2)"]
-    assert len(board.left_out) == len(load_published())
+[[row]]
+method = "Theirs"
+hours = 40
+protocol = "offline"
+test_set = "tests"
+n_images = 12
+subjects = ["subj01", "subj02"]
+source = "table 1"
+confidence = "paper"
+note = "as printed"
+[row.scores]
+pixcorr = 0.999
+ssim = { value = 0.125, source = "a blog", confidence = "note" }
+
+[[row]]
+method = "On other images"
+protocol = "offline"
+test_set = "others"
+n_images = 12
+subjects = ["subj01", "subj02"]
+source = "table 2"
+confidence = "paper"
+[row.scores]
+pixcorr = 0.5
+"""
+
+
+def test_published_rows_of_the_same_protocol_and_test_set_stand_beside(
+    result, mine, seen, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "paper.toml").write_text(_PUBLISHED, encoding="utf-8")
+    rows = load_published(tmp_path)
+    monkeypatch.setattr("brainit_eval.report.of_result.load_published", lambda: rows)
+    report = result_report(result, mine, seen)
+    (table,) = report.tables
+    assert [row.label for row in table.rows] == ["Theirs, 40 h", "My method (v2)"]
+    assert table.rows[0].footnotes == ("A paper: Someone, 2025", "Theirs: as printed")
+    assert table.left_out == (("On other images, A paper", "its test set is others (12 images)"),)
+    text = write_report(tmp_path / "report.html", report).read_text(encoding="utf-8")
+    assert '<td class="best"><div class="value">0.999</div><div class="interval"></div>' in text
+    assert '<div class="value">0.125 †</div>' in text
+    assert "On other images, A paper: its test set is others (12 images)" in text
+    assert "<sup>1</sup><sup>,2</sup>" in text
+
+
+def test_with_no_comparable_row_the_table_holds_the_result_alone(report) -> None:
+    (table,) = report.tables
+    assert [row.label for row in table.rows] == ["My method (v2)"]
+    assert len(table.left_out) == len(load_published())
 
 
 def test_the_page_names_protocol_hash_versions_and_what_is_left_out(page, result) -> None:

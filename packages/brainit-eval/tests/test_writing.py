@@ -43,14 +43,18 @@ def test_places_are_tried_without_a_trace(tmp_path: Path) -> None:
         check_free(tmp_path, overwrite=True)
 
 
+_PICTURES = ("--recons", "none", "--targets", "none")
+
+
 @pytest.mark.parametrize(
     "command",
     [
-        ["score", "none", "none", "--protocol", "offline", "--method", "M"],
-        ["controls", "none", "none"],
+        ["score", *_PICTURES, "--protocol", "offline"],
+        ["controls", *_PICTURES],
+        ["report", "none", *_PICTURES],
         ["compare", "none", "none"],
-        ["human", "make", "none", "--method", "A=none"],
-        ["human", "analyse", "none", "--key", "none"],
+        ["study", "make", "--targets", "none", "--method", "A=none"],
+        ["study", "analyse", "none", "--key", "none"],
     ],
 )
 def test_every_command_asks_for_its_place_first(tmp_path: Path, command: list[str]) -> None:
