@@ -84,6 +84,13 @@ def test_a_mistake_is_one_line_and_nothing_is_written(folders, tmp_path, more, m
     assert not (tmp_path / "out").exists()
 
 
+def test_a_method_without_a_name_is_called_as_its_pictures(folders, tmp_path: Path) -> None:
+    options = ("--protocol", "offline", "--metrics", "pixcorr", "--out", tmp_path / "out")
+    done = invoke("score", "--recons", folders[0], "--targets", folders[1], *options)
+    assert done.exit_code == 0, done.output
+    assert Result.read(tmp_path / "out").method == "mine"
+
+
 def test_a_missing_image_is_named(folders, tmp_path: Path) -> None:
     (folders[0] / "subj02" / "00003.png").unlink()
     done = score(folders, tmp_path / "out", "--metrics", "pixcorr")
