@@ -35,6 +35,20 @@ def test_by_hand() -> None:
     assert str(found).splitlines()[-1].split() == ["total", f"{found.total / 2**30:.2f}", "GiB"]
 
 
+def test_beside_earlier_gradients_one_is_there_at_a_time() -> None:
+    """Three layers without bias [256, 256] on two rows: gradients are all that counts."""
+    model = nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(3)))
+    matrix, rows = 256 * 256 * 4, 2 * 256 * 4
+    for accumulate, held in ((True, 3 + 1), (False, 3)):
+        found = training_memory(
+            model, lambda: model(torch.zeros(2, 256)).sum(), accumulate=accumulate
+        )
+        assert found.gradients == 3 * matrix
+        # Rows: the input, two results, and gradients of two of them.
+        total = found.gradients + found.activations
+        assert total == pytest.approx(held * matrix, abs=6 * rows)
+
+
 Build = Callable[..., tuple[Stage2, Callable[[], Tensor]]]
 
 
