@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from brainit_clusters.encoder import (
     predict_external,
     predict_responses,
     predict_subjects,
+    reading,
 )
 from brainit_clusters.encoder.backbone import (
     from_dinov2,
@@ -43,6 +45,14 @@ def encoder(toy):
         # Large embeddings, so that attention is far from uniform.
         model.voxels[f"subj{index + 1:02d}"].data *= 300
     return model
+
+
+@pytest.fixture
+def two_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
 
 
 def plain_response(model, images, embedding):
@@ -94,9 +104,10 @@ def test_readout_is_the_plain_form(encoder):
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("two_threads")
 def test_voxels_in_blocks_are_the_readout(encoder, monkeypatch):
-    """In the same memory image after image, and in a last block that is smaller."""
-    monkeypatch.setattr(predict, "_CPU_VOXELS", 2)
+    """In the same memory image after image, in two threads, and in a last smaller block."""
+    monkeypatch.setattr(reading, "_VOXELS", 2)
     for tap in encoder.taps:
         tap.norm.weight.normal_(1)
         tap.norm.bias.normal_()
@@ -110,6 +121,13 @@ def test_voxels_in_blocks_are_the_readout(encoder, monkeypatch):
         found = predict.read_voxels(encoder, features, "subj01")
     # A dozen roundings to bfloat16's 2^-9 on the way to each of two shares.
     torch.testing.assert_close(found, truth.float(), rtol=0, atol=24 * 2.0**-9 * truth.abs().max())
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_reading_in_threads_leaves_the_number_of_threads(encoder):
+    predict_responses(encoder.float(), torch.rand(2, 3, 12, 12), "subj01")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
 
 
 @torch.no_grad()

@@ -17,8 +17,7 @@ from tqdm import tqdm
 from brainit_clusters.data.external import ExternalResponses, ExternalWriter, write_external
 from brainit_clusters.data.writing import ImageArray
 from brainit_clusters.encoder.model import BrainEncoder
-from brainit_clusters.encoder.reading import ImageReader
-from brainit_clusters.encoder.tap import FoldedTap, Tap
+from brainit_clusters.encoder.reading import read_in_threads
 
 __all__ = [
     "ExternalResponses",
@@ -31,8 +30,7 @@ __all__ = [
 
 # Images whose features wait together: folding a voxel costs as much as reading it for two images.
 _CHUNK = 256
-# Voxels read at once; on a CPU for one image, else for 32.
-_CPU_VOXELS, _VOXELS, _IMAGES = 4096, 2048, 32
+_VOXELS, _IMAGES = 2048, 32  # read at once where it is no CPU
 
 
 def predict_responses(
@@ -128,27 +126,18 @@ def read_voxels(encoder: BrainEncoder, features: list[Tensor], subject: str) -> 
     Returns:
         float32 [n, N_s].
     """
-    embedding, config = encoder.voxel_embedding(subject), encoder.config
-    on_cpu = embedding.device.type == "cpu"
-    n_voxels = min(_CPU_VOXELS if on_cpu else _VOXELS, len(embedding))
-    hidden = config.mlp_ratio * config.channels
-    read = ImageReader(n_voxels, features[0], hidden) if on_cpu else _read_images
+    embedding = encoder.voxel_embedding(subject)
     responses = embedding.new_zeros((len(features[0]), len(embedding)))
-    for part, voxels in zip(
-        responses.split(n_voxels, dim=1),
-        torch.arange(len(embedding), device=embedding.device).split(n_voxels),
-        strict=True,
-    ):
-        folded = encoder.fold(subject, voxels)
+    if embedding.device.type == "cpu":
+        read_in_threads(encoder, features, subject, responses)
+        return responses
+    voxels = torch.arange(len(embedding), device=embedding.device)
+    for block, part in zip(voxels.split(_VOXELS), responses.split(_VOXELS, dim=1), strict=True):
+        folded = encoder.fold(subject, block)
         for tap, values, known in zip(encoder.tap_list, features, folded, strict=True):
-            read(tap, values, known, part)
+            for rows, images in zip(part.split(_IMAGES), values.split(_IMAGES), strict=True):
+                rows += tap(images, known)
     return responses
-
-
-def _read_images(tap: Tap, values: Tensor, voxels: FoldedTap, responses: Tensor) -> None:
-    """As `ImageReader`, some images at once."""
-    for rows, images in zip(responses.split(_IMAGES), values.split(_IMAGES), strict=True):
-        rows += tap(images, voxels)
 
 
 def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
