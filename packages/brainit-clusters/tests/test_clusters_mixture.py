@@ -32,7 +32,7 @@ def both(values, dtype=np.float64, **options):
     return GaussianMixture(**options).fit(values.astype(dtype)), theirs
 
 
-@parametrize_with_checks([GaussianMixture(), GaussianMixture(covariance_type="diag")])
+@parametrize_with_checks([GaussianMixture(covariance_type=kind) for kind in KINDS])
 def test_it_is_an_estimator_of_scikit_learn(estimator, check):
     check(estimator)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import brainit_clusters_nsd_files as nsd
 import numpy as np
@@ -50,6 +54,44 @@ def test_any_interruption_ends_in_the_same_bytes(tree, monkeypatch, stop):
     assert prepare(tree).read_bytes() == whole
     assert len(after) == 6 - stop
     assert not set(before) & set(after)
+    assert not list(tree.root.glob(".*"))
+
+
+# Signals itself when it has made so many HDF5 datasets: in the images, then in the sessions.
+SIGNALLED = """
+import os, sys
+import h5py
+from brainit_clusters.cli import app
+
+number, stop, root, output = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+create, made = h5py.Group.create_dataset, []
+
+def create_dataset(self, *args, **options):
+    made.append(create(self, *args, **options))
+    if len(made) == stop:
+        os.kill(os.getpid(), number)
+    return made[-1]
+
+h5py.Group.create_dataset = create_dataset
+app(["nsd", "prepare", root, "-o", output, "--image-size", "16"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_told_to_end_goes_on_in_the_same_bytes(tree, number):
+    whole, output = prepare(tree, "whole.h5").read_bytes(), tree.root / "dataset.h5"
+    ended = {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGKILL: -signal.SIGKILL}[number]
+    left: set[Path] = set()
+    for stop in (1, 6):
+        call = [sys.executable, "-c", SIGNALLED, *map(str, (int(number), stop, tree.root, output))]
+        assert subprocess.run(call, check=False, capture_output=True).returncode == ended
+        assert not output.exists()
+        assert [p.name for p in tree.root.glob(".*")] == [".dataset.h5.parts"]
+        half_written = set(tree.root.rglob("*.tmp"))
+        assert bool(half_written) == (number == signal.SIGKILL)
+        assert not half_written & left
+        left = half_written
+    assert prepare(tree).read_bytes() == whole
     assert not list(tree.root.glob(".*"))
 
 

@@ -1,8 +1,11 @@
-"""What commands of the package share: clear errors, lists of numbers, outputs kept."""
+"""What commands of the package share: clear errors, an end in order, numbers, outputs kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,18 +19,29 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what exists of the
 
 
 def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a user's mistakes into one line and exit code 1."""
+    """Turn a user's mistakes into one line and exit code 1, and let SIGTERM end it in order."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with _ending_in_order():
+                command(*args, **kwargs)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             text = error.args[0] if isinstance(error, KeyError) else error
             typer.echo(f"error: {' '.join(str(text).split())}", err=True)
             raise typer.Exit(1) from None
 
     return wrapped
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM, as schedulers send it, removes what is half written, as Ctrl-C does; exit 143."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def numbers(text: str, option: str) -> tuple[int, ...]:

@@ -28,6 +28,8 @@ def part_folder(output: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     note, text = folder / _SETTINGS, json.dumps(settings, sort_keys=True)
     if note.is_file() and note.read_text() == text:
         _log.info("%s: going on with what is done", folder)
+        for left in folder.rglob(".*.tmp"):  # of a run that was killed while it wrote
+            left.unlink()
     else:
         if note.is_file():
             shutil.rmtree(folder)

@@ -5,6 +5,7 @@ NSD: Allen et al., Nature Neuroscience 25 (2022); preparation as in Brain-IT (ar
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -107,8 +108,8 @@ def prepare_nsd(
     bar = tqdm(total=n_sessions, desc="prepare", unit="session", disable=not progress)
     images = open_images(root / STIMULI, int(image_id[-1]) + 1)
     with bar, part_folder(output, settings) as folder:
-        return write_dataset(
-            output,
+        whole = write_dataset(
+            folder / output.name,  # what a killed run leaves is in the folder, too
             ResizedImages(images, image_id, config.image_size),
             image_id,
             (
@@ -119,6 +120,8 @@ def prepare_nsd(
             settings,
             None if coco_id is None else coco_id[image_id],
         )
+        os.replace(whole, output)
+    return output
 
 
 def _trials(root: Path, subject: int, design: Design, config: NSDConfig) -> Trials:
