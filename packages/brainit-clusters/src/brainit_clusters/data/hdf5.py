@@ -15,6 +15,9 @@ from brainit_clusters.data.scans import reading
 _FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32,
             h5py.h5z.FILTER_SZIP, h5py.h5z.FILTER_LZF)  # fmt: skip
 
+_CHECKSUM_BYTES = 4
+"""HDF5 2.0 reads past the end of a chunk that is smaller than its checksum, and crashes."""
+
 
 @contextmanager
 def open_dataset(path: Path, name: str, what: str) -> Iterator[h5py.Dataset]:
@@ -53,13 +56,20 @@ def dataset_in(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     if node.is_virtual or node.external:
         raise ValueError(f"{path}: dataset {name} lies in another file")
     made = node.id.get_create_plist()
-    for code in (made.get_filter(index)[0] for index in range(made.get_nfilters())):
+    codes = [made.get_filter(index)[0] for index in range(made.get_nfilters())]
+    for code in codes:
         if code not in _FILTERS:
             raise ValueError(f"{path}: dataset {name} is compressed by a foreign filter ({code})")
+    if h5py.h5z.FILTER_FLETCHER32 in codes and _has_chunk_below(node, _CHECKSUM_BYTES):
+        raise ValueError(f"{path}: dataset {name} has a chunk without its checksum")
     # A header of a few bytes can claim terabytes; memory is taken for what was written only.
     if node.size and not _is_written(node):
         raise ValueError(f"{path}: dataset {name} {node.shape} holds no values, only a header")
     return node
+
+
+def _has_chunk_below(dataset: h5py.Dataset, n_bytes: int) -> bool:
+    return dataset.id.chunk_iter(lambda chunk: chunk.size < n_bytes or None) is not None
 
 
 def _is_written(dataset: h5py.Dataset) -> bool:
