@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,8 @@ pytest.importorskip("plotly")
 
 from brainit_clusters import SubjectData
 from brainit_clusters.plot import N_VERTICES, plot_clusters, plot_values, write_page
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +78,26 @@ def test_page_holds_both_hemispheres_and_needs_no_network(subject, tmp_path, cat
     # Every vertex has a voxel, so each hemisphere has one colour.
     assert len(left) == len(right) == 1
     assert left != right
+
+
+def opened(page, folder):
+    """What a browser makes of a page, and what it says in its console."""
+    options = [
+        f"--headless --no-sandbox --user-data-dir={folder / 'profile'}",
+        "--use-angle=swiftshader --enable-unsafe-swiftshader",  # WebGL without a graphics card
+        "--enable-logging=stderr --virtual-time-budget=8000 --dump-dom",
+    ]
+    call = [str(BROWSER), *" ".join(options).split(), page.as_uri()]
+    done = subprocess.run(call, check=True, capture_output=True, text=True, timeout=120)
+    said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    return done.stdout, [line for line in said if "willReadFrequently" not in line]  # a hint
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium and no google-chrome on the path")
+def test_page_opens_in_a_browser_without_an_error(subject, tmp_path):
+    page = write_page(tmp_path / "map.html", subject, subject.hemisphere.astype(int), "Map", True)
+    content, said = opened(page, tmp_path)
+    assert said == []
+    assert re.search(r'<canvas [^>]*width="[1-9]', content)  # drawn by its script
+    page.write_text(page.read_text().replace("<script", "<script>nowhere()</script><script", 1))
+    assert "nowhere is not defined" in opened(page, tmp_path)[1][0]
