@@ -99,6 +99,7 @@ def write_subject(group: h5py.Group, subject: SubjectData) -> None:
             largest = np.abs(block).max()
             raise ValueError(f"{subject.name}: betas are not finite in float16 (largest {largest})")
         store[rows] = half
+        del block, half  # before the next ones are there
     group["image_id"] = subject.image_id.astype(np.int64)
     group["repeats"] = subject.repeats.astype(np.int16)
     codes = [SPLITS.index(name) for name in subject.split]
