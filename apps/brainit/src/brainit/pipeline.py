@@ -21,8 +21,8 @@ class Stage:
     """One stage: its module in `brainit.stages`, the stages and settings that it reads.
 
     `inherits` are the stages of the base that it reads in a run that adapts one to a new subject.
-    Of a stage that is `shared`, each of several processes makes its share; of another one, one
-    process makes all while the others wait.
+    Several processes train and make images `together`; of another stage, one process makes all
+    while the others wait.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     inherits: tuple[str, ...] = ()
-    shared: bool = False
+    together: bool = False
 
     def fingerprint(self, run: RunFolder) -> str:
         """Hash of everything that the stage's result depends on."""
@@ -55,6 +55,7 @@ STAGES = (
         ("prepare",),
         ("encoder", "models"),
         ("encoder",),
+        together=True,
     ),
     Stage(
         "clusters",
@@ -70,6 +71,7 @@ STAGES = (
         ("clusters", "external"),
         ("low_level", "models"),
         ("low_level",),
+        together=True,
     ),
     Stage(
         "semantic",
@@ -77,6 +79,7 @@ STAGES = (
         ("clusters", "external"),
         ("semantic", "models"),
         ("semantic",),
+        together=True,
     ),
     Stage(
         "joint",
@@ -84,6 +87,7 @@ STAGES = (
         ("semantic",),
         ("stage2", "models"),
         ("joint",),
+        together=True,
     ),
     Stage(
         "trials",
@@ -103,14 +107,14 @@ STAGES = (
         "coarse images by Deep Image Prior",
         ("low_level", "trials"),
         ("coarse", *CHOICE),
-        shared=True,
+        together=True,
     ),
     Stage(
         "images",
         "unCLIP images and their fusion",
         ("semantic", "joint", "coarse", "baseline"),
         ("image", "evaluation.samples"),
-        shared=True,
+        together=True,
     ),
     Stage("evaluate", "scores with intervals and controls", ("images",), ("evaluation",)),
     Stage("report", "report.html", ("evaluate", "clusters"), ()),
@@ -142,8 +146,8 @@ def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
     for stage in applicable(run.profile):
         if stage.name not in wanted:
             continue
-        several = run.share.count > 1 and not stage.shared
-        with run.alone() if several else nullcontext():
+        waits = run.share.count > 1 and not stage.together
+        with run.alone() if waits else nullcontext():
             _run_stage(run, stage, console)
 
 
