@@ -90,6 +90,7 @@ STAGES = (
         ("semantic",),
         ("stage2", "models"),
         ("joint",),
+        trains=True,
     ),
     Stage(
         "trials",
