@@ -124,12 +124,6 @@ def test_trackers_go_by_name(tmp_path: Path) -> None:
         run.log(task="toy", epoch=1, score=1.0)
 
 
-def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RANK", "1")
-    RunFolder(tmp_path, load_profile("tiny")).finish("prepare", "x", 1.0, {})
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_replacing_leaves_old_content_on_failure(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("old")
