@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,9 +39,12 @@ def test_features_are_the_same_kept_or_computed_anew(monkeypatch: pytest.MonkeyP
     queries = torch.arange(0, kept.layout.n_tokens, 7)
     # Kept features are rounded to fp16: half a unit in the last of its 11 bits; and a VGG's
     # convolutions round differently with the size of their batch, about 1e-6 of the largest value.
-    exact = computed._targets(images, queries)
+    exact = computed._tokens(computed.target(images), queries)
     torch.testing.assert_close(
-        kept._targets(images, queries), exact, rtol=2**-11, atol=2e-6 * float(exact.max())
+        kept._tokens(kept.target(images), queries),
+        exact,
+        rtol=2**-11,
+        atol=2e-6 * float(exact.max()),
     )
 
 
@@ -55,17 +57,17 @@ def test_loss_is_the_contrast_of_vgg_levels_and_the_thumbnails_error(thumbnail: 
     generator = torch.Generator().manual_seed(0)
     counts = [3, 4, 2, 2, 2, 3][: 6 if thumbnail else 5]
     queries, levels = draw_queries(task.layout.level_sizes, counts, generator)
-    batch: Any = SimpleNamespace(images=torch.tensor([1, 5, 2]))
     predicted = torch.randn(3, len(queries), task.layout.token_dim, generator=generator)
-    target = task._targets(batch.images, queries)
+    shown = task.target(torch.tensor([1, 5, 2]))
+    target = task._tokens(shown, queries)
     vgg = levels < 5
     assert task.whitening is not None
     whitened = task.whitening(target[:, vgg], levels[vgg])
     expected = multi_scale_info_nce(predicted[:, vgg], whitened, levels[vgg])
     if thumbnail:
         tokens = torch.arange(task.layout.n_tokens - (thumbnail // 2) ** 2, task.layout.n_tokens)
-        shown = task._targets(torch.arange(6), tokens).double()
-        wanted = (target[:, ~vgg].double() - shown.mean()) / shown.std()
+        values = task._tokens(task.target(torch.arange(6)), tokens).double()
+        wanted = (target[:, ~vgg].double() - values.mean()) / values.std()
         error = (predicted[:, ~vgg].double() - wanted).square().mean().float()
         expected = expected + THUMBNAIL_LOSS * error
-    torch.testing.assert_close(task._loss(predicted, batch, queries, levels), expected)
+    torch.testing.assert_close(task._loss(predicted, shown, queries, levels), expected)

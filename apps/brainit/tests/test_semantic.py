@@ -17,7 +17,7 @@ def test_moments_are_those_of_the_chosen_rows() -> None:
     places = 5 * torch.randn(4, 6, generator=generator)
     tokens = (places + torch.randn(1_300, 4, 6, generator=generator)).half()
     rows = torch.randperm(1_300, generator=generator)[:1_100]
-    mean, std = token_moments(tokens, rows)
+    mean, std = token_moments(tokens.__getitem__, rows)
     chosen = tokens[rows].double()
     # fp32 sums of a thousand values near 5: 1e-6 relative, with room.
     torch.testing.assert_close(mean.double(), chosen.mean(0), rtol=1e-5, atol=1e-5)

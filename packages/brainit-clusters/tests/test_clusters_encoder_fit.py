@@ -177,7 +177,7 @@ def test_loss_and_score_by_hand(toy, tmp_path):
     truth = encoder_loss(
         encoder(floats[batch.rows], "subj01"), torch.from_numpy(subject.betas)[batch.rows]
     )
-    torch.testing.assert_close(task.loss(batch), truth)
+    torch.testing.assert_close(task.loss(task.load(batch)), truth)
     val = subject.rows("val")
     predicted = predict_responses(encoder, images[val], "subj01")
     correlation = voxel_correlation(predicted, subject.betas[val])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch import Tensor
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,6 +27,16 @@ def device() -> torch.device:
             f"{torch.cuda.device_count()}; launch as many processes as there are GPUs"
         )
     return torch.device("cuda", int(place))
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """A tensor of the host that can go to the GPU while others compute; itself without a GPU."""
+    return tensor.pin_memory() if device().type == "cuda" else tensor
+
+
+def sent(tensor: Tensor) -> Tensor:
+    """A tensor on the computing device; of a pinned one the copy is not waited for."""
+    return tensor.to(device(), non_blocking=True)
 
 
 def autocast(precision: str) -> torch.autocast:

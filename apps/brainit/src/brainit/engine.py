@@ -11,7 +11,7 @@ import dataclasses
 import math
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from brainit.checkpoint import BEST, LAST, clean, load_checkpoint, newest, save_
 from brainit.computing import autocast, device
 from brainit.gradients import ManyProcesses, OneProcess, Whole
 from brainit.hashed_file import in_one_piece
+from brainit.prefetch import prefetched
 from brainit.profile import Training
 from brainit.schedule import Schedule
 from brainit.stopping import Interrupted, Stop, stopping
@@ -41,7 +42,11 @@ DESCRIBED = 1500
 
 
 class Task(Protocol):
-    """What the engine trains."""
+    """What the engine trains.
+
+    A task may also have `load(batch)`, a pure function: it is called ahead of a batch's turn, by
+    any thread, and what it gives then goes to `loss` in the batch's place.
+    """
 
     @property
     def name(self) -> str:
@@ -175,13 +180,16 @@ class _Run:
         """Take the steps that are left of an epoch."""
         size, progress = self.config.accumulate, self.progress
         n = -(-len(batches) // size)
+        parts = [range(len(batches))[step * size : (step + 1) * size] for step in range(n)]
         label = f"{self.task.name} {epoch + 1}/{self.config.epochs}"
         self.whole.train()
+        ahead = self._ahead(batches, parts[progress.step :])
         # What _attention sets holds for all threads, so no thread may set it for itself.
-        with _attention(), _bar(label, progress.step, n) as bar:
+        with _attention(), _bar(label, progress.step, n) as bar, closing(ahead):
             for step in range(progress.step, n):
-                part = range(step * size, min((step + 1) * size, len(batches)))
-                losses = self.gradients([partial(self._loss, epoch, i, batches) for i in part])
+                part = parts[step]
+                loaded = {i: next(ahead) for i in self.gradients.share(part)}
+                losses = self.gradients([partial(self._loss, epoch, i, loaded) for i in part])
                 norm = self._norm()
                 if not math.isfinite(norm + sum(losses)):
                     raise self._bad(epoch, step, losses, norm, [batches[i] for i in part])
@@ -190,11 +198,16 @@ class _Run:
                 bar.update()
                 self._pause(stop)
 
-    def _loss(self, epoch: int, index: int, batches: Sequence[Any]) -> Tensor:
+    def _ahead(self, batches: Sequence[Any], parts: Sequence[range]) -> Generator[Any, None, None]:
+        """What this process computes of some steps, loaded ahead, in order."""
+        own = (batches[i] for part in parts for i in self.gradients.share(part))
+        return prefetched(own, getattr(self.task, "load", _as_it_is))
+
+    def _loss(self, epoch: int, index: int, loaded: Mapping[int, Any]) -> Tensor:
         if not self.gradients.threads:
             self._seed(epoch, index)
         with autocast(self.config.precision):
-            return self.task.loss(batches[index])
+            return self.task.loss(loaded[index])
 
     def _seed(self, epoch: int, index: int) -> None:
         """What is drawn from here on depends on where in the training it is, on nothing else."""
@@ -261,6 +274,10 @@ class _Run:
             self._save()
         if any(signals):
             raise Interrupted(self.task.name, int(max(signals)))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _attention() -> AbstractContextManager[None]:

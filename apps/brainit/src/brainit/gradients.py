@@ -53,6 +53,10 @@ class OneProcess:
             else None
         )
 
+    def share(self, part: Sequence[int]) -> Sequence[int]:
+        """Which of a step's batches this process computes: all."""
+        return part
+
     def __call__(self, losses: Sequence[Loss]) -> list[float]:
         """Compute the gradient and give the losses."""
         parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -87,10 +91,14 @@ class ManyProcesses:
     def __init__(self, whole: nn.Module, accelerator: Accelerator) -> None:
         self.whole, self.accelerator = whole, accelerator
 
+    def share(self, part: Sequence[int]) -> Sequence[int]:
+        """Which of a step's batches this process computes."""
+        return [part[min(index, len(part) - 1)] for index in self._own(len(part))]
+
     def __call__(self, losses: Sequence[Loss]) -> list[float]:
         """Compute the gradient and give the losses, those of the other processes too."""
         n, size = len(losses), processes.count()
-        own = range(processes.rank(), -(-n // size) * size, size)
+        own = self._own(n)
         self.whole.zero_grad()
         found = []
         for index in own:
@@ -102,6 +110,10 @@ class ManyProcesses:
             found.append(float(loss.detach()))
         everyone = processes.gather(found)
         return [everyone[index % size][index // size] for index in range(n)]
+
+    def _own(self, n: int) -> range:
+        size = processes.count()
+        return range(processes.rank(), -(-n // size) * size, size)
 
     def _exchange(self, last: bool) -> AbstractContextManager[Any]:
         """Gradients are exchanged with the last batch of a step only."""

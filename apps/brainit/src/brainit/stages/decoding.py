@@ -1,4 +1,4 @@
-"""What both transformers train on: real and predicted responses, one subject a batch."""
+"""What both transformers share: how they are built, and how a batch is prepared."""
 
 from __future__ import annotations
 
@@ -9,127 +9,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from brainit.computing import device
+from brainit.computing import device, pinned, sent
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
 from brainit.stages import encoder as encoder_stage
+from brainit.stages.samples import Batch, Draw, Samples
 from brainit_bit import BITConfig, BrainInteractionTransformer, draw_voxels, grid_queries
 from brainit_clusters.clusters import VoxelClusters
-from brainit_clusters.data.dataset import BrainDataset
-from brainit_clusters.encoder.predict import ExternalResponses
 from brainit_clusters.whitening import whitened
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Responses of one subject, the images that evoked them, and the seed of the batch's draws.
+class Prepared:
+    """A batch with all that is read or drawn for it, on the host.
 
     Attributes:
-        subject: Its name.
-        activations: z-scored betas, float32 [B, N_s], on the computing device.
-        images: Indices into `Samples.images`, int64 [B], on the host as the images are.
-        seed: Seed of the voxels and query tokens drawn for this batch.
+        batch: Responses and images.
+        multiplicity: How often each voxel is drawn, float32 [B, N_s].
+        target: What the task reads of the batch's images.
+        generator: For what else is random.
     """
 
-    subject: str
-    activations: Tensor
-    images: Tensor
-    seed: int
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What a batch will hold: rows of a subject's responses, or -1 - index of an external image."""
-
-    subject: str
-    samples: NDArray[np.int64]
-    seed: int
-
-
-class Samples:
-    """Real and external samples of all subjects over one table of images.
-
-    Attributes:
-        images: uint8 [n, H, W, 3], the dataset's images followed by the external ones.
-    """
-
-    def __init__(self, run: RunFolder) -> None:
-        with BrainDataset.open(run.output("prepare", "dataset")) as dataset:
-            self.subjects = {name: dataset.subject(name) for name in dataset.subjects}
-            ids = np.unique(
-                np.concatenate([s.image_id[s.split != "test"] for s in self.subjects.values()])
-            )
-            real = dataset.images(ids)
-        with ExternalResponses.open(run.output("external", "external")) as external:
-            self.external = {name: external.responses(name) for name in self.subjects}
-            pictures = external.images()
-        self.images: NDArray[np.uint8] = np.concatenate([real, pictures])
-        self.n_real = len(real)
-        self.noise = {name: self._unexplained(name) for name in self.subjects}
-        self.image_of = {
-            name: np.searchsorted(ids, s.image_id) for name, s in self.subjects.items()
-        }
-        self.seed = run.profile.seed
-
-    def epoch(self, number: int, batch_size: int, external_per_real: float) -> Sequence[Draw]:
-        """Every real training sample once; each external image as one random subject sees it."""
-        rng = np.random.default_rng([self.seed, number])
-        n_external = len(self.images) - self.n_real
-        chosen = rng.permutation(n_external)[: round(external_per_real * self._n_train())]
-        owners = rng.integers(len(self.subjects), size=len(chosen))
-        batches = []
-        for index, name in enumerate(self.subjects):
-            real = self.subjects[name].rows("train")
-            samples = np.concatenate([real, -1 - chosen[owners == index]])
-            rng.shuffle(samples)
-            for part in np.array_split(samples, max(1, round(len(samples) / batch_size))):
-                batches.append(Draw(name, part, int(rng.integers(2**62))))
-        return [batches[i] for i in rng.permutation(len(batches))]
-
-    def trained_images(self) -> Tensor:
-        """Indices of the images that training uses, external ones included, int64 [n]."""
-        real = [self.image_of[name][s.rows("train")] for name, s in self.subjects.items()]
-        external = np.arange(self.n_real, len(self.images))
-        return torch.from_numpy(np.unique(np.concatenate([*real, external])))
-
-    def held_out(self, split: str) -> list[Batch]:
-        """All real samples of a split, one batch a subject."""
-        return [
-            self.load(Draw(name, subject.rows(split), index))
-            for index, (name, subject) in enumerate(self.subjects.items())
-        ]
-
-    def _unexplained(self, name: str) -> NDArray[np.float32]:
-        """Per voxel the standard deviation that measured responses have beyond predicted ones.
-
-        Predictions carry neither noise nor what the encoder misses. Without it a decoder learns to
-        trust patterns that no scan is clean enough to show.
-        """
-        measured = self.subjects[name].betas[self.subjects[name].rows("train")].var(0)
-        gap = measured - self.external[name].astype(np.float32).var(0)
-        result: NDArray[np.float32] = np.sqrt(gap.clip(min=0))
-        return result
-
-    def _n_train(self) -> int:
-        return sum(len(s.rows("train")) for s in self.subjects.values())
-
-    def load(self, draw: Draw) -> Batch:
-        """The responses that a draw names."""
-        name, samples = draw.subject, draw.samples
-        is_real = samples >= 0
-        activations = np.empty((len(samples), len(self.subjects[name].vertex)), np.float32)
-        activations[is_real] = self.subjects[name].betas[samples[is_real]]
-        predicted = self.external[name][-1 - samples[~is_real]].astype(np.float32)
-        noise = np.random.default_rng(draw.seed).standard_normal(predicted.shape, np.float32)
-        activations[~is_real] = predicted + self.noise[name] * noise
-        real_image = self.image_of[name][np.where(is_real, samples, 0)]
-        images = np.where(is_real, real_image, self.n_real - 1 - samples)
-        return Batch(
-            name, torch.from_numpy(activations).to(device()), torch.from_numpy(images), draw.seed
-        )
+    batch: Batch
+    multiplicity: Tensor
+    target: Tensor
+    generator: torch.Generator
 
 
 class DecodingTask:
@@ -153,13 +59,28 @@ class DecodingTask:
         settings = self.settings
         return self.samples.epoch(number, settings.training.batch_size, settings.external_per_real)
 
-    def draw_voxels(self, batch: Batch) -> tuple[Tensor, torch.Generator]:
-        """How often each voxel is drawn, [B, N_s], and the generator for what else is random."""
-        generator = torch.Generator().manual_seed(batch.seed)
+    def load(self, draw: Draw) -> Prepared:
+        """Read and draw a batch, which any thread may do."""
+        batch = self.samples.load(draw)
+        generator = torch.Generator().manual_seed(draw.seed)
         n, n_voxels = batch.activations.shape
         n_drawn = min(self.settings.voxels_drawn, n_voxels)
-        drawn = draw_voxels(n_voxels, n_drawn, n, generator)
-        return drawn.to(batch.activations.device), generator
+        multiplicity = pinned(draw_voxels(n_voxels, n_drawn, n, generator))
+        return Prepared(batch, multiplicity, pinned(self.target(batch.images)), generator)
+
+    def target(self, images: Tensor) -> Tensor:
+        """What is read of some images to decode, on the host; [B, ...]."""
+        raise NotImplementedError
+
+    def predict(
+        self, batch: Batch, multiplicity: Tensor | None = None, queries: Tensor | None = None
+    ) -> Tensor:
+        """Features of a batch, of all voxels unless some are drawn: [B, Q, D]."""
+        drawn = None if multiplicity is None else sent(multiplicity)
+        features: Tensor = self.module(
+            sent(batch.activations), batch.subject, drawn, queries
+        ).features
+        return features
 
 
 def build(

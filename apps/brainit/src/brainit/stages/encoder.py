@@ -31,8 +31,8 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
             max_shift=profile.encoder.max_shift,
             seed=profile.seed,
         )
-    checkpoints = run.path / "checkpoints" / f"encoder-{fingerprint[:12]}"
-    engine.train(task, profile.encoder.training, checkpoints, profile.seed, run.log)
+        checkpoints = run.path / "checkpoints" / f"encoder-{fingerprint[:12]}"
+        engine.train(task, profile.encoder.training, checkpoints, profile.seed, run.log)
     folder = run.path / "encoder"
     if processes.is_first():
         encoder.save_pretrained(folder)
@@ -46,7 +46,8 @@ def build(run: RunFolder, dataset: BrainDataset) -> BrainEncoder:
     encoder = BrainEncoder(config, load_backbone(resolve(run.profile.models.backbone)))
     generator = torch.Generator().manual_seed(run.profile.seed)
     for name in dataset.subjects:
-        encoder.add_subject(name, len(dataset.subject(name).vertex), generator=generator)
+        n_voxels = dataset.subject(name, in_memory=False).n_voxels
+        encoder.add_subject(name, n_voxels, generator=generator)
     return encoder
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from brainit.run_folder import replacing
 
 
-def as_float(images: NDArray[np.uint8]) -> Tensor:
-    """uint8 [n, H, W, 3] to float32 [n, 3, H, W] in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255
+def as_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
+    """uint8 [n, H, W, 3] to float32 [n, 3, H, W] in [0, 1], on their device."""
+    return torch.as_tensor(images).permute(0, 3, 1, 2).contiguous().float() / 255
 
 
 def as_uint8(images: Tensor) -> NDArray[np.uint8]:

@@ -15,12 +15,13 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from brainit import engine, processes
-from brainit.computing import autocast, device
+from brainit.computing import autocast, device, sent
 from brainit.models import resolve
 from brainit.profile import LowLevel, Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
+from brainit.stages.samples import Samples
 from brainit_bit import (
     BrainInteractionTransformer,
     LevelCalibration,
@@ -44,7 +45,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write the low-level transformer and the calibration of its features."""
     profile = run.profile
     vgg = load_target(profile)
-    samples = decoding.Samples(run)
+    samples = Samples(run)
     layout = layout_of(vgg)
     model = decoding.build(run, profile.low_level, layout.level_sizes, layout.token_dim)
     task = LowLevelTask(model, samples, vgg, profile.low_level)
@@ -75,7 +76,7 @@ class LowLevelTask(decoding.DecodingTask):
     def __init__(
         self,
         model: BrainInteractionTransformer,
-        samples: decoding.Samples,
+        samples: Samples,
         vgg: VGGFeatures,
         settings: LowLevel,
     ) -> None:
@@ -90,21 +91,25 @@ class LowLevelTask(decoding.DecodingTask):
         self.whitening = self._whitening() if settings.whiten else None
         self.thumbnail = self._thumbnail_moments() if vgg.thumbnail else None
 
-    def loss(self, draw: decoding.Draw) -> Tensor:
+    def target(self, images: Tensor) -> Tensor:
+        """What the features of some images are made of: kept features, or pictures."""
+        if self.kept is not None:
+            return self.kept[images]
+        return torch.from_numpy(self.samples.images[images.numpy()])
+
+    def loss(self, prepared: decoding.Prepared) -> Tensor:
         """Symmetric InfoNCE over the tokens that the batch draws, and the thumbnail's error."""
-        batch = self.samples.load(draw)
-        multiplicity, generator = self.draw_voxels(batch)
-        queries, levels = self._draw_queries(generator)
-        predicted = self.module(batch.activations, batch.subject, multiplicity, queries).features
-        return self._loss(predicted, batch, queries, levels)
+        queries, levels = self._draw_queries(prepared.generator)
+        predicted = self.predict(prepared.batch, prepared.multiplicity, queries)
+        return self._loss(predicted, prepared.target, queries, levels)
 
     def validate(self) -> dict[str, float]:
         """Negative loss on held-out images, with one fixed draw of tokens."""
         queries, levels = self._draw_queries(torch.Generator().manual_seed(VALIDATION_SEED))
         losses = []
         for batch in self.samples.held_out("val"):
-            predicted = self.module(batch.activations, batch.subject, queries=queries).features
-            losses.append(float(self._loss(predicted, batch, queries, levels)))
+            predicted = self.predict(batch, queries=queries)
+            losses.append(float(self._loss(predicted, self.target(batch.images), queries, levels)))
         return {"score": -sum(losses) / len(losses)}
 
     @torch.inference_mode()
@@ -113,11 +118,8 @@ class LowLevelTask(decoding.DecodingTask):
         fit = LevelCalibration(self.layout.level_sizes, self.layout.token_dim)
         everything = torch.arange(self.layout.n_tokens, device=device())
         for batch in self.samples.held_out("val"):
-            predicted = self.module(batch.activations, batch.subject).features
-            parts = zip(
-                predicted.chunk(2), self._targets(batch.images, everything).chunk(2), strict=True
-            )
-            for part in parts:
+            true = self._tokens(self.target(batch.images), everything)
+            for part in zip(self.predict(batch).chunk(2), true.chunk(2), strict=True):
                 fit.update(*part)
         return fit.solve()
 
@@ -126,11 +128,9 @@ class LowLevelTask(decoding.DecodingTask):
         drawn = draw_queries(self.layout.level_sizes, self.queries, generator)
         return drawn[0].to(device()), drawn[1].to(device())
 
-    def _loss(
-        self, predicted: Tensor, batch: decoding.Batch, queries: Tensor, levels: Tensor
-    ) -> Tensor:
+    def _loss(self, predicted: Tensor, target: Tensor, queries: Tensor, levels: Tensor) -> Tensor:
         with torch.autocast(predicted.device.type, enabled=False):
-            predicted, target = predicted.float(), self._targets(batch.images, queries)
+            predicted, target = predicted.float(), self._tokens(target, queries)
             n = int((queries < self.n_contrasted).sum())  # queries are in the order of levels
             vgg, of_vgg = target[:, :n], levels[:n]
             if self.whitening:
@@ -142,34 +142,37 @@ class LowLevelTask(decoding.DecodingTask):
             error = functional.mse_loss(predicted[:, n:], (target[:, n:] - mean) / std)
             return loss + THUMBNAIL_LOSS * error
 
-    def _targets(self, images: Tensor, queries: Tensor) -> Tensor:
-        """Features of some tokens of images, [B, Q, D]."""
-        values = self.kept[images] if self.kept is not None else self._features(images)
-        return self.layout.take(values.to(device()), queries).float()
+    def _tokens(self, target: Tensor, queries: Tensor) -> Tensor:
+        """Features of some tokens of the images of a target, [B, Q, D]."""
+        values = sent(target) if self.kept is not None else self._features(target)
+        return self.layout.take(values, queries).float()
 
     def _whitening(self) -> LevelWhitening:
         tokens = torch.arange(self.n_contrasted, device=device())
-        values = self._targets(self._some_images(), tokens)
+        values = self._tokens(self._some_images(), tokens)
         return LevelWhitening(values, self.layout.level_sizes[: len(self.vgg.widths)])
 
     def _thumbnail_moments(self) -> tuple[Tensor, Tensor]:
         tokens = torch.arange(self.n_contrasted, self.layout.n_tokens, device=device())
-        values = self._targets(self._some_images(), tokens)
+        values = self._tokens(self._some_images(), tokens)
         return values.mean(), values.std()
 
     def _some_images(self) -> Tensor:
-        """Images that are trained on, evenly spread over the table."""
+        """Target of images that are trained on, evenly spread over the table."""
         trained = self.samples.trained_images()
-        return trained[torch.linspace(0, len(trained) - 1, MOMENTS_FROM).long().unique()]
+        return self.target(
+            trained[torch.linspace(0, len(trained) - 1, MOMENTS_FROM).long().unique()]
+        )
 
     def _all_features(self, values: int) -> Tensor:
-        kept = torch.empty(len(self.samples.images), values, dtype=torch.float16)
+        images = self.samples.images
+        kept = torch.empty(len(images), values, dtype=torch.float16)
         for rows in tqdm(torch.arange(len(kept)).split(64), desc="features", leave=False):
-            kept[rows] = self._features(rows).half().cpu()
+            pictures = torch.from_numpy(images[rows.numpy()])
+            kept[rows] = self._features(pictures).half().cpu()
         return kept
 
     @torch.no_grad()
-    def _features(self, images: Tensor) -> Tensor:
-        pictures = as_float(self.samples.images[images.numpy()]).to(device())
+    def _features(self, pictures: Tensor) -> Tensor:
         with autocast(self.settings.training.precision):
-            return self.layout.flatten(self.vgg(pictures))
+            return self.layout.flatten(self.vgg(as_float(sent(pictures))))

@@ -11,10 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainit_clusters.data.h5file import H5File, open_h5
+from brainit_clusters.data.h5file import H5File, StoredRows, open_h5
 from brainit_clusters.data.record import SPLITS, SubjectData
 from brainit_clusters.data.writing import (
-    IMAGES_AT_A_TIME,
     SCHEMA_VERSION,
     ImageArray,
     write_dataset,
@@ -42,6 +41,7 @@ class BrainDataset(H5File):
         subjects: Names of the subjects, sorted.
         image_ids: int64 [n], ids of all images, ascending.
         coco_ids: int64 [n], their ids in COCO; None where they are not known.
+        stored_images: uint8 [n, H, W, 3] in the order of `image_ids`, read by rows.
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
@@ -50,6 +50,7 @@ class BrainDataset(H5File):
         self.subjects: list[str] = sorted(file["subjects"])
         self.image_ids: NDArray[np.int64] = file["image_id"][:]
         self.coco_ids: NDArray[np.int64] | None = file["coco_id"][:] if "coco_id" in file else None
+        self.stored_images = StoredRows(file["images"])
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -70,7 +71,7 @@ class BrainDataset(H5File):
     @property
     def image_size(self) -> int:
         """Height (and width) of the images in pixels."""
-        return int(self._file["images"].shape[1])
+        return self.stored_images.shape[1]
 
     def images(self, ids: ArrayLike | Sequence[int]) -> NDArray[np.uint8]:
         """Images by their ids, in the given order; an id may come more than once.
@@ -84,29 +85,35 @@ class BrainDataset(H5File):
         Raises:
             ValueError: if an id is not in the file.
         """
-        wanted, inverse = np.unique(np.asarray(ids, dtype=np.int64), return_inverse=True)
+        return self.stored_images[self.image_rows(ids)]
+
+    def image_rows(self, ids: ArrayLike | Sequence[int]) -> NDArray[np.intp]:
+        """Where images lie in `stored_images`, by their ids.
+
+        Raises:
+            ValueError: if an id is not in the file.
+        """
+        wanted = np.asarray(ids, dtype=np.int64)
         rows = np.searchsorted(self.image_ids, wanted)
         known = rows < len(self.image_ids)
         known[known] = self.image_ids[rows[known]] == wanted[known]
         if not known.all():
             raise ValueError(f"{self.path}: no image with id {wanted[~known][0]}")
-        store = self._file["images"]
-        images = np.empty((len(rows), *store.shape[1:]), np.uint8)
-        # Plain slabs: h5py's index lists cost more with every entry.
-        for start in range(0, len(self.image_ids), IMAGES_AT_A_TIME):
-            here = slice(*np.searchsorted(rows, (start, start + IMAGES_AT_A_TIME)))
-            if here.start < here.stop:
-                images[here] = store[start : start + IMAGES_AT_A_TIME][rows[here] - start]
-        return images[inverse]
+        return rows
 
-    def subject(self, name: str) -> SubjectData:
-        """Read a subject into memory, betas as float32.
+    def subject(self, name: str, in_memory: bool = True) -> SubjectData:
+        """Read a subject, betas as float32.
+
+        Args:
+            name: The subject's name.
+            in_memory: False leaves its betas in the file, `StoredRows` in float16.
 
         Raises:
             ValueError: if there is no such subject.
         """
         group = self._group(name)
-        return read_subject(group, name, group["betas"][:].astype(np.float32))
+        betas = StoredRows(group["betas"])
+        return read_subject(group, name, betas[:].astype(np.float32) if in_memory else betas)
 
     def describe(self, name: str) -> dict[str, Any]:
         """A subject without its betas: n_voxels, rows of each split, attributes (JSON values).
@@ -114,8 +121,7 @@ class BrainDataset(H5File):
         Raises:
             ValueError: if there is no such subject.
         """
-        group = self._group(name)
-        data = read_subject(group, name, group["betas"])
+        data = self.subject(name, in_memory=False)
         rows = {split: len(data.rows(split)) for split in SPLITS}
         return {"n_voxels": data.n_voxels, "rows": rows, "attributes": dict(data.attributes)}
 

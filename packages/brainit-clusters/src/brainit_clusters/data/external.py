@@ -6,14 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainit_clusters._files import replacing
-from brainit_clusters.data.h5file import H5File, open_h5
+from brainit_clusters.data.h5file import H5File, StoredRows, open_h5
 
 SCHEMA_VERSION = 1
 _KIND = "external responses"
@@ -165,11 +165,16 @@ class ExternalResponses(H5File):
     Attributes:
         path: The file.
         subjects: Names of the subjects, sorted.
+        stored_images: uint8 [n, H, W, 3], read by rows.
+        stored_responses: subject name -> float16 [n, n_voxels], read by rows.
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         super().__init__(file, path)
-        self.subjects: list[str] = sorted(file["responses"])
+        responses = file["responses"]
+        self.subjects: list[str] = sorted(responses)
+        self.stored_images = StoredRows(file["images"])
+        self.stored_responses = {name: StoredRows(responses[name]) for name in self.subjects}
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -190,11 +195,11 @@ class ExternalResponses(H5File):
         return cls(file, path)
 
     def __len__(self) -> int:
-        return int(self._file["images"].shape[0])
+        return len(self.stored_images)
 
     def images(self, rows: ArrayLike | None = None) -> NDArray[np.uint8]:
         """Images of the given rows in their order, or all: uint8 [n, H, W, 3]."""
-        return _read(self._file["images"], rows)
+        return self.stored_images[slice(None) if rows is None else rows]
 
     def responses(self, subject: str, rows: ArrayLike | None = None) -> NDArray[np.float16]:
         """Predicted responses of a subject to the given rows, or all: float16 [n, n_voxels].
@@ -206,16 +211,4 @@ class ExternalResponses(H5File):
             raise ValueError(
                 f"{self.path}: no subject {subject!r}, expected one of {self.subjects}"
             )
-        return _read(self._file["responses"][subject], rows)
-
-
-def _read(values: h5py.Dataset, rows: ArrayLike | None) -> NDArray[Any]:
-    wanted = np.arange(len(values))[... if rows is None else np.asarray(rows)]
-    found: NDArray[Any] = np.empty((len(wanted), *values.shape[1:]), values.dtype)
-    if rows is None:
-        values.read_direct(found)
-        return found
-    # Row by row: h5py's index lists cost more with every entry.
-    for place, row in enumerate(wanted):
-        found[place] = values[row]
-    return found
+        return self.stored_responses[subject][slice(None) if rows is None else rows]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from brainit_clusters._files import existing
 
@@ -18,12 +21,18 @@ class H5File:
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
-        self._file = file
+        self._opened = file
+        self._process = os.getpid()
         self.path = path
+
+    @property
+    def _file(self) -> h5py.File:
+        _check_process(self._process, self.path)
+        return self._opened
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -49,3 +58,49 @@ def open_h5(path: Path, what: str) -> h5py.File:
         raise
     except OSError as error:
         raise ValueError(f"{path}: not a readable HDF5 file ({error})") from error
+
+
+class StoredRows:
+    """A dataset whose rows stay in their file until they are asked for.
+
+    Where it lies in the file in one piece, as we write it, rows come from a memory map: exact, many
+    times faster than through HDF5, and open to all threads and to processes forked later, also
+    when the file is closed. Elsewhere (chunks, compression) HDF5 reads them, one after the other.
+
+    Attributes:
+        shape: Of the dataset; rows are its first axis.
+        dtype: Of its values.
+    """
+
+    def __init__(self, values: h5py.Dataset) -> None:
+        self.shape: tuple[int, ...] = values.shape
+        self.dtype: np.dtype[Any] = values.dtype
+        self._values, self._process = values, os.getpid()
+        self._path = Path(values.file.filename)
+        offset = values.id.get_offset()
+        self._map: NDArray[Any] | None = None
+        if offset is not None and not values.external and values.size:
+            self._map = np.asarray(np.memmap(self._path, self.dtype, "r", offset, self.shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: ArrayLike | slice) -> NDArray[Any]:
+        """A copy of the given rows, in their order."""
+        wanted = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        if self._map is not None:
+            return self._map[wanted]
+        _check_process(self._process, self._path)
+        found: NDArray[Any] = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        # Row by row: h5py's index lists cost more with every entry.
+        for place, row in enumerate(wanted):
+            found[place] = self._values[row]
+        return found
+
+
+def _check_process(opened_by: int, path: Path) -> None:
+    if os.getpid() != opened_by:
+        raise RuntimeError(
+            f"{path}: opened by another process ({opened_by}), whose place in the file it would "
+            "share; open it in each process that reads it"
+        )

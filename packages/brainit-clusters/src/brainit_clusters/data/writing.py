@@ -79,7 +79,7 @@ def _write_attributes(node: h5py.Group, attributes: Mapping[str, Any]) -> None:
 
 def _write_images(file: h5py.File, images: ImageArray) -> None:
     shape = tuple(images.shape)
-    store = file.create_dataset("images", shape, np.uint8, chunks=(1, *shape[1:]))
+    store = file.create_dataset("images", shape, np.uint8)
     for start in range(0, shape[0], IMAGES_AT_A_TIME):
         store[start : start + IMAGES_AT_A_TIME] = images[slice(start, start + IMAGES_AT_A_TIME)]
 

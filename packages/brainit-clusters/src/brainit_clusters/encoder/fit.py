@@ -84,7 +84,7 @@ def fit_encoder(
     generator = torch.Generator().manual_seed(config.seed)
     for name in dataset.subjects:
         if name not in encoder.subjects:
-            encoder.add_subject(name, dataset.subject(name).n_voxels, generator)
+            encoder.add_subject(name, dataset.subject(name, in_memory=False).n_voxels, generator)
     return _fit(encoder, dataset, dataset.subjects, Path(folder), config, progress)
 
 
@@ -109,7 +109,7 @@ def fit_subject(
     config = config or FitConfig()
     if subject not in encoder.subjects:
         generator = torch.Generator().manual_seed(config.seed)
-        encoder.add_subject(subject, dataset.subject(subject).n_voxels, generator)
+        encoder.add_subject(subject, dataset.subject(subject, in_memory=False).n_voxels, generator)
     before = {name: value.requires_grad for name, value in encoder.named_parameters()}
     encoder.freeze_for_adaptation(subject)
     try:
@@ -173,7 +173,7 @@ def _epoch(
         for batch in tqdm(batches, desc=label, unit="batch", leave=False, disable=not progress):
             optimiser.zero_grad()
             with precision:
-                loss = task.loss(batch)
+                loss = task.loss(task.load(batch))
             loss.backward()
             optimiser.step()
             total += float(loss.detach())

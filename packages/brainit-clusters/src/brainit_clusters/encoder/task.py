@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainit_clusters.data.dataset import BrainDataset
+from brainit_clusters.data.dataset import BrainDataset, SubjectData
 from brainit_clusters.encoder.loss import encoder_loss
 from brainit_clusters.encoder.model import BrainEncoder
 from brainit_clusters.encoder.predict import predict_responses, to_float
@@ -31,14 +31,23 @@ class Batch(NamedTuple):
     shifts: Tensor
 
 
+class LoadedBatch(NamedTuple):
+    """What a batch holds: float32 images [B, 3, H, W] in [0, 1], voxels, their betas [B, V]."""
+
+    subject: str
+    images: Tensor
+    voxels: Tensor
+    measured: Tensor
+
+
 class EncoderTask:
     """Images to responses, a random set of voxels of one subject a batch.
 
-    Images stay in memory as uint8 and betas as float16, as the dataset holds them.
+    Images and betas stay in the dataset's file; a batch reads its rows.
 
     Args:
         encoder: What is trained, in place; it knows the subjects.
-        dataset: Where their images and betas come from.
+        dataset: Where their images and betas come from; open as long as it is trained.
         subjects: Names; None for all of the dataset.
         batch_size: Images a batch, on average over a subject's batches.
         voxels_per_image: Voxels that a batch reads out; all where there are fewer.
@@ -66,11 +75,10 @@ class EncoderTask:
         self.module = encoder
         self._sizes = batch_size, voxels_per_image, max_shift
         self._seed = seed
-        self._rows: dict[str, dict[str, NDArray[np.intp]]] = {}
-        self._images: dict[str, Tensor] = {}
-        self._betas: dict[str, Tensor] = {}
+        self._dataset = dataset
+        self._subjects: dict[str, SubjectData] = {}
         for name in dataset.subjects if subjects is None else subjects:
-            subject = dataset.subject(name)
+            subject = dataset.subject(name, in_memory=False)
             n_known = len(encoder.voxel_embedding(name))
             if n_known != subject.n_voxels:
                 raise ValueError(
@@ -82,45 +90,53 @@ class EncoderTask:
                     f"{dataset.path}: {name} has {len(rows['train'])} images to train on and "
                     f"{len(rows['val'])} to validate with, expected at least 1 and 2"
                 )
-            self._rows[name] = rows
-            self._images[name] = torch.from_numpy(dataset.images(subject.image_id))
-            self._betas[name] = torch.from_numpy(subject.betas.astype(np.float16))
+            self._subjects[name] = subject
 
     def epoch(self, number: int) -> Sequence[Batch]:
         """All training images of all subjects once, in batches of one subject, shuffled."""
         batch_size, voxels_per_image, reach = self._sizes
         rng = np.random.default_rng([self._seed, number])
         batches = []
-        for name, rows in self._rows.items():
-            n_voxels = self._betas[name].shape[1]
-            shuffled = rng.permutation(rows["train"])
+        for name, subject in self._subjects.items():
+            shuffled = rng.permutation(subject.rows("train"))
             for chunk in np.array_split(shuffled, max(1, round(len(shuffled) / batch_size))):
-                voxels = rng.permutation(n_voxels)[:voxels_per_image]
+                voxels = rng.permutation(subject.n_voxels)[:voxels_per_image]
                 shifts = rng.integers(-reach, reach + 1, (len(chunk), 2))
                 arrays = (chunk, np.sort(voxels), shifts)
                 batches.append(Batch(name, *map(torch.from_numpy, arrays)))
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def loss(self, batch: Batch) -> Tensor:
+    def load(self, batch: Batch) -> LoadedBatch:
+        """Read and shift a batch's images, and read its voxels' betas; any thread may."""
+        images, betas = self._read(batch.subject, batch.rows.numpy())
+        measured = torch.from_numpy(betas[:, batch.voxels.numpy()]).float()
+        moved = shifted(to_float(images), batch.shifts)
+        return LoadedBatch(batch.subject, moved, batch.voxels, measured)
+
+    def loss(self, batch: LoadedBatch) -> Tensor:
         """MSE less a tenth of the cosine similarity along voxels."""
         device = self.module.readout_weight.device
-        images = to_float(self._images[batch.subject][batch.rows].numpy())
-        features = self.module.features(shifted(images, batch.shifts).to(device))
+        features = self.module.features(batch.images.to(device))
         predicted = self.module.readout(features, batch.subject, batch.voxels.to(device))
-        measured = self._betas[batch.subject][batch.rows][:, batch.voxels]
-        return encoder_loss(predicted.float(), measured.to(device).float())
+        return encoder_loss(predicted.float(), batch.measured.to(device))
 
     def validate(self) -> dict[str, float]:
         """75th percentile and median of the voxels' validation correlation, mean over subjects."""
         upper, median = [], []
-        for name, rows in self._rows.items():
-            images = self._images[name][rows["val"]].numpy()
+        for name, subject in self._subjects.items():
+            images, measured = self._read(name, subject.rows("val"))
             predicted = predict_responses(self.module, images, name)
-            measured = self._betas[name][rows["val"]].numpy()
             correlation = voxel_correlation(predicted, measured)
             upper.append(np.nanpercentile(correlation, SCORE_PERCENTILE))
             median.append(np.nanmedian(correlation))
         return {"score": float(np.mean(upper)), "median_correlation": float(np.mean(median))}
+
+    def _read(
+        self, name: str, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Images that a subject saw, and its betas as the file holds them."""
+        subject = self._subjects[name]
+        return self._dataset.images(subject.image_id[rows]), subject.betas[rows]
 
 
 def shifted(images: Tensor, shifts: Tensor) -> Tensor:
