@@ -102,7 +102,7 @@ class TokenStore:
         for shard in self.manifest["shards"]:
             _check_size(self.folder, shard)
         self._rows = {name: divmod(row, size) for row, name in enumerate(self.ids)}
-        self._maps: dict[int, Any] = {}
+        self._maps: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -152,12 +152,12 @@ class TokenStore:
         for shard in self.manifest["shards"]:
             _check_hash(self.folder, shard)
 
-    def _map(self, shard: int) -> Any:
-        """A shard's tokens, mapped at first use."""
+    def _map(self, shard: int) -> Tensor:
+        """A shard's tokens [n, T, W], mapped at first use."""
         if shard not in self._maps:
             path = self.folder / self.manifest["shards"][shard]["file"]
-            # Its slices copy the rows that are asked for, and nothing else.
-            self._maps[shard] = safe_open(path, framework="pt").get_slice("tokens")
+            # A view of the file: rows are read when they are copied, and nothing else is.
+            self._maps[shard] = safe_open(path, framework="pt").get_tensor("tokens")
         return self._maps[shard]
 
 
