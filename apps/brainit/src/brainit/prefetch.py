@@ -17,8 +17,8 @@ MOST_WORKERS = 8
 
 
 def workers() -> int:
-    """Threads that prepare batches: this process's share of the cores, beside the one it trains on."""
-    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """Threads that prepare batches: this process's share of the cores but one, which trains."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(MOST_WORKERS, max(1, cores - 1))
 
 
