@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from brainit.stages.semantic import SemanticDecoder, token_moments
+from brainit.profile import load_profile
+from brainit.stages.images_io import as_float
+from brainit.stages.semantic import SemanticDecoder, store_tokens, token_moments
 from brainit_bit import BITConfig, BrainInteractionTransformer
 
 
@@ -23,6 +28,33 @@ def test_moments_are_those_of_the_chosen_rows() -> None:
     torch.testing.assert_close(mean.double(), chosen.mean(0), rtol=1e-5, atol=1e-5)
     about = (chosen - chosen.mean(0)).square().mean().sqrt()
     torch.testing.assert_close(std.double(), about, rtol=1e-5, atol=0)
+
+
+class CountingClip:
+    """Stands for a CLIP model that counts what it encodes."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        self.encoded += len(images)
+        return images.flatten(2).mT / 3
+
+
+def test_tokens_are_stored_once_and_read_by_rows(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (300, 2, 2, 3), dtype=np.uint8)
+    samples: Any = SimpleNamespace(images=pictures)
+    run: Any = SimpleNamespace(
+        path=tmp_path, profile=load_profile("tiny"), fingerprint=lambda *what: "0123456789abcdef"
+    )
+    clip: Any = CountingClip()
+    tokens = store_tokens(run, samples, clip)
+    expected = clip.encode(as_float(pictures)).half()
+    rows = torch.tensor([299, 0, 255, 256, 0])
+    assert torch.equal(tokens(rows), expected[rows])
+    clip.encoded = 0
+    assert torch.equal(store_tokens(run, samples, clip)(rows), expected[rows])
+    assert clip.encoded == 0
 
 
 def test_decoder_gives_tokens_in_their_own_units(tmp_path: Path) -> None:

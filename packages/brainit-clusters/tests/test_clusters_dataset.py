@@ -66,6 +66,28 @@ def test_round_trip(written):
             dataset.subject("subj03")
 
 
+def test_betas_left_in_the_file_are_the_same(written):
+    path, images, subjects = written
+    with BrainDataset.open(path) as dataset:
+        left = dataset.subject("subj01", in_memory=False)
+        np.testing.assert_array_equal(dataset.stored_images[[7, 5]], images[[7, 5]])
+    assert left.betas.dtype == np.float16
+    assert (left.n_voxels, left.betas.shape) == (5, subjects[0].betas.shape)
+    # Read after the file was closed: they come from a map.
+    np.testing.assert_array_equal(left.betas[[3, 699, 3]], subjects[0].betas[[3, 699, 3]])
+
+
+def test_images_in_chunks_are_read_too(written, tmp_path):
+    """As files had them before they could be mapped, and as other programs may rewrite them."""
+    path, images, _ = written
+    with h5py.File(path, "a") as file:
+        del file["images"]
+        file.create_dataset("images", data=images, chunks=(1, 4, 4, 3), compression="gzip")
+    order = [999, 3, 3, 512, 0, 255, 256]
+    with BrainDataset.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.images(order), images[order])
+
+
 def test_rows_of_a_split():
     data = subject_data(n_images=3)
     data = replace(data, split=np.array(["val", "train", "val"]))

@@ -70,6 +70,9 @@ class StoredRows:
     Attributes:
         shape: Of the dataset; rows are its first axis.
         dtype: Of its values.
+
+    Raises:
+        ValueError: if the file ends before the dataset does.
     """
 
     def __init__(self, values: h5py.Dataset) -> None:
@@ -80,6 +83,8 @@ class StoredRows:
         offset = values.id.get_offset()
         self._map: NDArray[Any] | None = None
         if offset is not None and not values.external and values.size:
+            if self._path.stat().st_size < offset + values.nbytes:
+                raise ValueError(f"{self._path}: cut short, {values.name} lies beyond its end")
             self._map = np.asarray(np.memmap(self._path, self.dtype, "r", offset, self.shape))
 
     def __len__(self) -> int:
