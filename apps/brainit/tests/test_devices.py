@@ -70,6 +70,7 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target = kwargs.get("device")
     elsewhere = True in sides if target is None else target.type == "cuda"
     options = kwargs if target is None else kwargs | {"device": torch.device("cpu")}
+    options = {name: value for name, value in options.items() if name != "pin_memory"}
     args_here, kwargs_here = tree_map_only(Elsewhere, lambda x: x.here, (args, options))
     result = func(*args_here, **kwargs_here)
     if func._schema.is_mutable:

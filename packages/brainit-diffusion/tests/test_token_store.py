@@ -57,6 +57,17 @@ def test_reading_by_id(finished: Path) -> None:
         store.read(["image0", "image11"])
 
 
+def test_reading_into_memory_that_is_there(finished: Path) -> None:
+    store = TokenStore(finished)
+    out = torch.empty(2, *store.shape[1:], dtype=torch.float16)
+    assert store.read(["image3", "image9"], out) is out
+    assert torch.equal(out, ALL[[3, 9]].half())
+    assert store.read([]).shape == (0, *store.shape[1:])
+    for wrong in (out[:1], out.float()):
+        with pytest.raises(ValueError, match=r"out: expected torch\.float16"):
+            store.read(["image3", "image9"], wrong)
+
+
 def test_files_are_plain_safetensors_with_their_hashes(finished: Path) -> None:
     manifest = json.loads((finished / "manifest.json").read_text())
     shards = [load_file(finished / shard["file"])["tokens"] for shard in manifest["shards"]]

@@ -29,6 +29,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(place))
 
 
+def host_memory(*shape: int, dtype: torch.dtype) -> Tensor:
+    """An empty tensor of the host, pinned where there is a GPU."""
+    return torch.empty(shape, dtype=dtype, pin_memory=device().type == "cuda")
+
+
 def pinned(tensor: Tensor) -> Tensor:
     """A tensor of the host that can go to the GPU while others compute; itself without a GPU."""
     return tensor.pin_memory() if device().type == "cuda" else tensor

@@ -109,6 +109,8 @@ class Decoder:
 
     `start_length` is the length of the voxel embeddings at the start, taken from the encoder's, and
     query tokens then start from their places; 0 draws both small and random, as published.
+    `external_per_real` external samples come for each real one; with inf each external image comes
+    once an epoch beside the real ones, as published.
     """
 
     dim: int

@@ -129,18 +129,29 @@ class TokenStore:
         """Tokens [T, W] of one image."""
         return self.read([name])[0]
 
-    def read(self, names: Sequence[str]) -> Tensor:
+    def read(self, names: Sequence[str], out: Tensor | None = None) -> Tensor:
         """Tokens [n, T, W] of images by id, in that order and the stored type, on the CPU.
+
+        Args:
+            names: Ids.
+            out: Where to, such as pinned memory that is used again; None for new memory.
 
         Raises:
             KeyError: If an id is not in the store.
+            ValueError: If `out` is of another shape or type.
         """
         if unknown := [name for name in names if name not in self._rows]:
             raise KeyError(f"{self.folder}: no image {unknown[0]!r}")
-        result = torch.empty(len(names), *self.shape[1:], dtype=self.dtype)
-        for slot, name in enumerate(names):
-            shard, row = self._rows[name]
-            result[slot] = self._map(shard)[row]
+        shape = (len(names), *self.shape[1:])
+        result = torch.empty(shape, dtype=self.dtype) if out is None else out
+        if result.shape != shape or result.dtype != self.dtype:
+            raise ValueError(
+                f"out: expected {self.dtype} {shape}, got {result.dtype} {tuple(result.shape)}"
+            )
+        places = (self._rows[name] for name in names)
+        if rows := [self._map(shard)[row] for shard, row in places]:
+            # One call, in which other threads run.
+            torch.stack(rows, out=result)
         return result
 
     def verify(self) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainit.computing import pinned
+from brainit.computing import host_memory
 from brainit.run_folder import RunFolder
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.data.external import ExternalResponses
@@ -134,7 +134,8 @@ class Samples:
         """The responses that a draw names, read by any thread."""
         name, samples = draw.subject, draw.samples
         is_real = samples >= 0
-        activations = np.empty((len(samples), self.subjects[name].n_voxels), np.float32)
+        held = host_memory(len(samples), self.subjects[name].n_voxels, dtype=torch.float32)
+        activations = held.numpy()
         activations[is_real] = _single(self.subjects[name].betas[samples[is_real]])
         predicted = _single(self._predicted(name)[-1 - samples[~is_real]])
         noise = np.random.default_rng(draw.seed).standard_normal(predicted.shape, np.float32)
@@ -143,9 +144,7 @@ class Samples:
         activations[~is_real] = noise
         real_image = self.image_of[name][np.where(is_real, samples, 0)]
         images = np.where(is_real, real_image, self.images.n_real - 1 - samples)
-        return Batch(
-            name, pinned(torch.from_numpy(activations)), torch.from_numpy(images), draw.seed
-        )
+        return Batch(name, held, torch.from_numpy(images), draw.seed)
 
     def _choose_external(
         self, rng: np.random.Generator, external_per_real: float

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainit import engine, processes
-from brainit.computing import device, sent
+from brainit.computing import device, host_memory, sent
 from brainit.models import resolve
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder, replacing
@@ -91,7 +91,12 @@ def store_tokens(run: RunFolder, samples: Samples, clip: ClipTokens) -> ReadToke
         write_tokens(folder, ids, encode, {"clip": names}, progress=True)
     processes.wait()
     store = TokenStore(folder)
-    return lambda rows: store.read([ids[row] for row in rows.tolist()])
+
+    def read(rows: Tensor) -> Tensor:
+        out = host_memory(len(rows), *store.shape[1:], dtype=store.dtype)
+        return store.read([ids[row] for row in rows.tolist()], out)
+
+    return read
 
 
 class SemanticTask(decoding.DecodingTask):
