@@ -44,6 +44,8 @@ TOKENS = (256, 1664)
 README_STEP = 22.5 / 8
 """Milliseconds a sample."""
 MOST_GROWTH = 1.05
+MIXED = [f"{branch}.external_per_real=1.0" for branch in ("semantic", "low_level")]
+"""Else a small world would have smaller batches."""
 
 
 def write_world(folder: Path, n_images: int, seed: int) -> None:
@@ -89,7 +91,7 @@ class Semantic(DecodingTask):
     """Reads what the semantic branch reads."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(*_parts(folder), load_profile("nsd").semantic)
+        super().__init__(*_parts(folder), load_profile("nsd", MIXED).semantic)
         self.store = TokenStore(folder / "tokens")
 
     def target(self, images: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ class LowLevel(DecodingTask):
     """Reads what the low-level branch reads where features are not kept."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(*_parts(folder), load_profile("nsd").low_level)
+        super().__init__(*_parts(folder), load_profile("nsd", MIXED).low_level)
 
     def target(self, images: Tensor) -> Tensor:
         """Pictures."""

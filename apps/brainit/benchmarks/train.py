@@ -52,7 +52,7 @@ def plain(task: Any, config: Training) -> None:
                 seed = np.random.SeedSequence([1, 0, index]).generate_state(1)[0]
                 torch.manual_seed(int(seed))
                 with autocast(config.precision):
-                    loss = task.loss(batches[index])
+                    loss = task.loss(task.load(batches[index]))
                 (loss / len(part)).backward()
             for group in optimiser.param_groups:
                 group["lr"] = config.learning_rate * schedule.factor(step / len(steps))
@@ -70,10 +70,8 @@ def whole(task: Any, config: Training) -> None:
 
 def bare(task: Any, config: Training) -> Callable[[], None]:
     """The engine's model work of one epoch, with batches that have been loaded."""
-    batches, optimiser = task.epoch(0), engine._optimiser(config, task.module)
-    if hasattr(task, "samples"):
-        ready = {id(draw): task.samples.load(draw) for draw in batches}
-        task.samples.load = lambda draw: ready[id(draw)]
+    batches = [task.load(batch) for batch in task.epoch(0)]
+    optimiser = engine._optimiser(config, task.module)
 
     def loss_of(batch: Any) -> torch.Tensor:
         with autocast(config.precision):

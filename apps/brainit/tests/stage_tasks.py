@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from brainit.computing import device
 from brainit.models import resolve
 from brainit.profile import Profile, Training, load_profile
-from brainit.stages.decoding import Batch, Draw, bit_config
+from brainit.stages.decoding import bit_config
 from brainit.stages.encoder import encoder_config
 from brainit.stages.low_level import LowLevelTask, layout_of, load_target
+from brainit.stages.samples import Batch, Draw
 from brainit.stages.semantic import SemanticTask
 from brainit_bit import BrainInteractionTransformer
 from brainit_clusters.data.dataset import BrainDataset, SubjectData, write_dataset
@@ -79,7 +79,7 @@ class Few:
 
     def load(self, draw: Draw) -> Batch:
         betas = torch.from_numpy(self.betas[draw.subject][draw.samples])
-        return Batch(draw.subject, betas.to(device()), torch.from_numpy(draw.samples), draw.seed)
+        return Batch(draw.subject, betas, torch.from_numpy(draw.samples), draw.seed)
 
     def held_out(self, split: str) -> list[Batch]:
         return [self.load(Draw(name, np.arange(6), 0)) for name in self.subjects]
@@ -124,9 +124,8 @@ def encoder(folder: Path, profile: Profile, few: Few) -> EncoderTask:
 def semantic(folder: Path, profile: Profile, few: Few) -> SemanticTask:
     samples: Any = few
     tokens = torch.randn(len(few.images), 36, 64, generator=torch.Generator().manual_seed(0)).half()
-    return SemanticTask(
-        _transformer(profile.semantic, few, 36, 64), samples, tokens, profile.semantic
-    )
+    model = _transformer(profile.semantic, few, 36, 64)
+    return SemanticTask(model, samples, tokens.__getitem__, profile.semantic)
 
 
 def low_level(folder: Path, profile: Profile, few: Few) -> LowLevelTask:
