@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
@@ -64,12 +65,12 @@ def test_two_processes_equal_one(tmp_path: Path, name: str) -> None:
 def take_steps(folder: Path, changes: dict[str, Any], victim: int, act: str, at: int) -> None:
     """Train a toy; in one process something happens at a step. Say how it ended."""
 
-    def before(epoch: int, index: int) -> None:
-        if processes.rank() == victim and epoch * 5 + index >= at:
-            if act == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if act == "stop" and epoch * 5 + index < at + 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+    def before(epoch: int, index: int) -> float | None:
+        if processes.rank() == victim and epoch * 5 + index == at:
+            if act == "nan":
+                return math.nan
+            os.kill(os.getpid(), signal.SIGKILL if act == "kill" else signal.SIGTERM)
+        return None
 
     with (folder / f"end{processes.rank()}").open("w") as end:
         try:
@@ -89,7 +90,7 @@ def test_a_signal_to_one_process_stops_all_and_they_go_on(tmp_path: Path) -> Non
     alone = toy.child(take_steps, made(tmp_path / "one"), two, -1, "", 0)
     assert finish([alone]) == [0]
     folder = made(tmp_path / "two")
-    assert finish(toy.children(2, take_steps, folder, two, 1, "stop", 7)) == [143, 143]
+    assert finish(toy.children(2, take_steps, folder, two, 1, "stop", 6)) == [143, 143]
     assert all(end.startswith("Interrupted: toy: stopped by SIGTERM") for end in ends(folder))
     assert finish(toy.children(2, take_steps, folder, two, -1, "", 0)) == [0, 0]
     assert toy.traces(folder) == toy.traces(tmp_path / "one")
@@ -105,6 +106,12 @@ def test_when_one_process_dies_the_other_ends_too(tmp_path: Path) -> None:
     alone = toy.child(take_steps, made(tmp_path / "one"), two, -1, "", 0)
     assert finish([alone]) == [0]
     assert toy.traces(tmp_path) == toy.traces(tmp_path / "one")
+
+
+def test_a_bad_loss_in_one_process_stops_both_and_names_its_batch(tmp_path: Path) -> None:
+    assert finish(toy.children(2, take_steps, tmp_path, {"accumulate": 2}, 1, "nan", 13)) == [1, 1]
+    line = "TrainingStopped: toy: loss is nan in epoch 3, step 2, from (2, 3, tensor("
+    assert all(end.startswith(line) for end in ends(tmp_path))
 
 
 def test_batches_that_cannot_be_dealt_are_one_clear_line(tmp_path: Path) -> None:

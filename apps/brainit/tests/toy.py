@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -35,16 +35,20 @@ CONFIG = Training(
 )
 
 
+Before: TypeAlias = Callable[[int, int], float | None]
+
+
 class ToyTask:
     """Linear regression with dropout, so that random state matters; five batches an epoch.
 
     Args:
-        before: Called with the epoch and the batch's number before every loss.
+        before: Called with the epoch and the batch's number before every loss; what it gives, if
+            anything, the loss is multiplied with.
     """
 
     name = "toy"
 
-    def __init__(self, before: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, before: Before | None = None) -> None:
         torch.manual_seed(0)
         self.module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
         self.x = torch.randn(40, 4)
@@ -56,16 +60,16 @@ class ToyTask:
 
     def loss(self, batch: tuple[int, int, Tensor]) -> Tensor:
         epoch, index, rows = batch
-        if self.before is not None:
-            self.before(epoch, index)
-        return (self.module(self.x[rows]).squeeze(1) - self.x[rows].sum(1)).square().mean()
+        factor = self.before(epoch, index) if self.before is not None else None
+        loss = (self.module(self.x[rows]).squeeze(1) - self.x[rows].sum(1)).square().mean()
+        return loss if factor is None else loss * factor
 
     def validate(self) -> dict[str, float]:
         error = self.module(self.x).detach().squeeze(1) - self.x.sum(1)
         return {"score": -float(error.square().mean())}
 
 
-def train(folder: Path, before: Callable[[int, int], None] | None = None, **changes: Any) -> None:
+def train(folder: Path, before: Before | None = None, **changes: Any) -> None:
     """Train a toy in a run folder, as a stage does."""
     run = RunFolder(folder, load_profile("tiny", ["tracker=none"]))
     engine.train(ToyTask(before), replace(CONFIG, **changes), folder / "toy", 1, run.log)

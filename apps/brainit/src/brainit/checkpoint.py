@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from brainit import hashed_file, processes
+from brainit import hashed_file
 from brainit.run_folder import replacing
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
@@ -38,8 +37,7 @@ def save_checkpoint(
 ) -> None:
     """Write trainable parameters, buffers, optimiser moments and a JSON state into one file.
 
-    A `last.safetensors` that is replaced stays beside it as `previous.safetensors`. All processes
-    of a training call this; the first one writes.
+    A `last.safetensors` that is replaced stays beside it as `previous.safetensors`.
 
     Raises:
         OSError: The file cannot be written; what was there before still is.
@@ -53,10 +51,6 @@ def save_checkpoint(
                 tensors[f"optimiser.{index}.{name}"] = value
             else:
                 scalars[f"{index}.{name}"] = value
-    if not processes.is_first():
-        for value in hashed_file.in_order(tensors).values():
-            hashed_file.in_one_piece(value)
-        return
     training = json.dumps({"state": dict(state), "optimiser": scalars})
     with replacing(path) as temporary:
         hashed_file.write(temporary, tensors, {"training": training})
@@ -85,13 +79,12 @@ def load_checkpoint(
     _check_shapes(path, own, _below("model.", tensors))
     with torch.no_grad():
         for name, value in own.items():
-            value.copy_(_placed(tensors[f"model.{name}"], value))
+            value.copy_(tensors[f"model.{name}"])
     if optimiser is not None:
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
         moments: dict[int, dict[str, Any]] = {}
         for key, value in (_below("optimiser.", tensors) | training["optimiser"]).items():
             index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = _placed(value, parameters[int(index)])
+            moments.setdefault(int(index), {})[name] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     state: dict[str, Any] = training["state"]
     return state
@@ -145,13 +138,6 @@ def _keep(path: Path, name: Path) -> None:
             raise
         shutil.copyfile(path, temporary)
     os.replace(temporary, name)
-
-
-def _placed(value: Any, like: Tensor) -> Any:
-    """A value of a parameter's shape, spread over processes as the parameter is."""
-    if isinstance(like, DTensor) and torch.is_tensor(value) and value.shape == like.shape:
-        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
-    return value
 
 
 def _check_shapes(path: Path, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -29,7 +29,6 @@ from brainit import processes
 from brainit.checkpoint import BEST, LAST, clean, load_checkpoint, newest, save_checkpoint
 from brainit.computing import autocast, device
 from brainit.gradients import ManyProcesses, OneProcess, Whole
-from brainit.hashed_file import in_one_piece
 from brainit.prefetch import prefetched
 from brainit.profile import Training
 from brainit.schedule import Schedule
@@ -143,6 +142,7 @@ class _Run:
                 self._steps(epoch, batches, stop)
                 self._finish(epoch, self._validated(epoch, len(batches)))
                 self._pause(stop)
+        processes.wait()
         load_checkpoint(self.folder / BEST, self.module)
         self.module.eval()
         assert self.progress.best is not None
@@ -172,8 +172,9 @@ class _Run:
             self.schedule.state = self.progress.schedule
 
     def _save(self) -> None:
-        state = dataclasses.asdict(self.progress)
-        save_checkpoint(self.folder / LAST, self.module, self.optimiser, state)
+        if processes.is_first():
+            state = dataclasses.asdict(self.progress)
+            save_checkpoint(self.folder / LAST, self.module, self.optimiser, state)
         self.saved = time.monotonic()
 
     def _steps(self, epoch: int, batches: Sequence[Any], stop: Stop) -> None:
@@ -220,7 +221,7 @@ class _Run:
     def _norm(self) -> float:
         """Length of the whole gradient."""
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        return float(in_one_piece(get_total_norm(gradients)))
+        return float(get_total_norm(gradients))
 
     def _bad(
         self, epoch: int, step: int, losses: list[float], norm: float, batches: list[Any]
@@ -256,14 +257,16 @@ class _Run:
     def _finish(self, epoch: int, figures: dict[str, float]) -> None:
         """Take note of an epoch's figures. What it writes, it writes again after a crash."""
         progress = self.progress
-        loss = progress.loss / max(progress.step, 1)
+        row = {"epoch": epoch + 1, "loss": progress.loss / max(progress.step, 1), **figures}
         self.schedule.record(figures["score"])
-        if progress.best is None or figures["score"] > progress.best["score"]:
-            progress.best = figures
-            save_checkpoint(self.folder / BEST, self.module, None, {})
+        is_best = progress.best is None or figures["score"] > progress.best["score"]
         progress.epoch, progress.step, progress.loss = epoch + 1, 0, 0.0
+        if is_best:
+            progress.best = figures
+        if is_best and processes.is_first():
+            save_checkpoint(self.folder / BEST, self.module, None, {})
         if self.log is not None and processes.is_first():
-            self.log(task=self.task.name, epoch=epoch + 1, loss=loss, **figures)
+            self.log(task=self.task.name, **row)
         self._save()
 
     def _pause(self, stop: Stop) -> None:

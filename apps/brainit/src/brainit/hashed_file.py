@@ -2,7 +2,7 @@
 
 The format's own checks let a renamed tensor or a flipped bit pass. Here the header holds a SHA-256
 of the whole file, counted with zeros in its own place. Tensors go to the disk one after the other,
-so that writing takes no second copy of what is on a GPU or spread over processes.
+so that writing takes no second copy of what is on a GPU.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 _DTYPES = {
     torch.float64: "F64",
@@ -40,21 +39,21 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
     Args:
         path: Written in place; readers of an older content are the caller's to think of.
-        tensors: On any device; parts of a tensor spread over processes are brought together, in
-            which all those processes must take part (`in_one_piece`).
+        tensors: On any device.
         metadata: Texts by name.
 
     Raises:
         KeyError: A tensor of a type that the format does not have.
     """
-    ordered = in_order(tensors)
+    # The widest numbers come first, so that all are aligned.
+    ordered = dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
     header = _header(ordered, {"sha256": _BLANK.decode(), **metadata})
     digest = hashlib.sha256(header)
     with open(path, "wb") as file:
         file.write(header)
         for tensor in ordered.values():
-            flat = in_one_piece(tensor).cpu().contiguous().reshape(-1)
-            data = memoryview(flat.view(torch.uint8).numpy())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            data: Any = flat.view(torch.uint8).numpy()
             digest.update(data)
             file.write(data)
         file.seek(header.index(_BLANK))
@@ -76,16 +75,6 @@ def is_whole(path: Path) -> bool:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest().encode() == found[1]
-
-
-def in_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As they lie in the file: widest numbers first, so that all are aligned, then by name."""
-    return dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
-
-
-def in_one_piece(tensor: Tensor) -> Tensor:
-    """A tensor in one piece; FSDP spreads them over processes, which must all call this."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

@@ -71,19 +71,27 @@ def gather(values: list[float]) -> list[list[float]]:
 
 
 def accelerator() -> Accelerator:
-    """What prepares a model for all processes: DDP, or FSDP as the launcher was told.
+    """What prepares a model to be trained by all processes.
 
     Raises:
+        NotImplementedError: Launched for FSDP.
         RuntimeError: Fewer GPUs than processes.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedType
     from accelerate.utils import DistributedDataParallelKwargs
 
     from brainit.computing import device
 
     # A batch is of one subject: the others' voxel embeddings get no gradient from it.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    return Accelerator(cpu=device().type == "cpu", kwargs_handlers=[unused])
+    found = Accelerator(cpu=device().type == "cpu", kwargs_handlers=[unused])
+    if found.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        raise NotImplementedError(
+            f"launched for {found.distributed_type.value}; brainit trains in several processes by "
+            "DDP alone: accelerate launch --multi_gpu. In a step, processes have batches of "
+            "different subjects, whose gradients FSDP cannot bring together"
+        )
+    return found
 
 
 @contextmanager

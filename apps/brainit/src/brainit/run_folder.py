@@ -213,7 +213,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say where it is full
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename = str(path)  # a full disk does not even say what was written
         raise
     finally:
         temporary.unlink(missing_ok=True)

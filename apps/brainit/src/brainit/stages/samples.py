@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -172,7 +173,7 @@ class Samples:
         return self._external.stored_responses[name]
 
 
-def row_variance(values: StoredRows, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+def row_variance(values: StoredRows | NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """Variance over some rows [n_columns], as `values[rows].var(0)` in float32, bit for bit.
 
     Only some rows are in memory at a time; their sums go on from row to row, as numpy's do.
@@ -187,13 +188,13 @@ def row_variance(values: StoredRows, rows: NDArray[np.intp]) -> NDArray[np.float
 
 
 def _sum_of_rows(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    total = np.float32(0)
+    total: Any = np.float32(0)
     for part in parts:
         part[0] += total
         total = part.sum(0)
-    return total
+    return np.asarray(total)
 
 
-def _single(values: NDArray[np.float16]) -> NDArray[np.float32]:
+def _single(values: NDArray[Any]) -> NDArray[np.float32]:
     """In single precision; torch does it several times faster than numpy."""
     return torch.from_numpy(values).float().numpy()
