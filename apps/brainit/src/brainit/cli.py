@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from brainit.doctor.command import doctor
+
 app = typer.Typer(
     help="Brain-IT: reconstruct the image a person saw from their fMRI.",
     no_args_is_help=True,
@@ -36,6 +38,8 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt:
             _fail("stopped; the same command goes on from the last finished stage or epoch", 130)
         except OSError as error:
@@ -173,3 +177,6 @@ def zoo_train(
     from brainit.zoo.recipes import train as train_model
 
     console.print(f"written: {train_model(name, output, seed=seed, steps=steps)}")
+
+
+app.command()(_clear_errors(doctor))
