@@ -80,7 +80,7 @@ def _vgg(name: str) -> Check:
 
     name = resolve(name)
     if name in list_models():
-        weights = get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+        weights = get_model_weights(name).DEFAULT
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         return _url("vgg", weights.url, folder, 2**20 * weights.meta["_file_size"])
     return _here("vgg", Path(name))
