@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from brainit.doctor.command import doctor
+from brainit.experiments.command import experiment
 
 app = typer.Typer(
     help="Brain-IT: reconstruct the image a person saw from their fMRI.",
@@ -179,4 +180,5 @@ def zoo_train(
     console.print(f"written: {train_model(name, output, seed=seed, steps=steps)}")
 
 
-app.command()(_clear_errors(doctor))
+for command in (doctor, experiment):
+    app.command()(_clear_errors(command))

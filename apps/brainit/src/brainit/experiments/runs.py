@@ -1,0 +1,117 @@
+"""The runs that an experiment compares: a base, changed in a setting or in what it is tested on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from brainit.pipeline import applicable, run_stages
+from brainit.profile import load_profile
+from brainit.run_folder import RunFolder
+from brainit_clusters.data.dataset import BrainDataset
+from brainit_clusters.data.record import SubjectData
+from brainit_clusters.data.writing import write_dataset
+
+TRAINED = ("encoder", "clusters", "external", "low_level", "semantic")
+TESTED = ("baseline", "coarse", "images", "evaluate")
+
+
+def changed(base: RunFolder, folder: Path, overrides: Sequence[str], console: Console) -> RunFolder:
+    """A run up to its scores with some settings of the base changed.
+
+    Stages whose settings and inputs are the base's are taken over, not run.
+
+    Args:
+        base: A finished run.
+        folder: Of the new one, which goes on if it is there.
+        overrides: Such as "clusters.count=8".
+        console: Where stages are told.
+    """
+    run = RunFolder(folder, load_profile(str(base.path / "config.toml"), list(overrides)))
+    console.print(f"[bold]{folder.name}[/bold]: {', '.join(overrides) or 'as the base'}")
+    for stage in applicable(run.profile):
+        fingerprint = stage.fingerprint(run)
+        if not run.is_current(stage.name, fingerprint) and base.is_current(stage.name, fingerprint):
+            take_over(run, base, stage.name, fingerprint)
+    run_stages(run, [s.name for s in applicable(run.profile) if s.name != "report"], console)
+    return run
+
+
+def retested(
+    base: RunFolder, folder: Path, subjects: Mapping[str, SubjectData], images: BrainDataset,
+    console: Console, overrides: Sequence[str] = (),
+) -> RunFolder:  # fmt: skip
+    """The base's models, tested on other responses: a run with new scores and nothing trained.
+
+    Args:
+        base: A finished run.
+        folder: Of the new one, which goes on if it is there.
+        subjects: Whose rows are tested in place of the base's test rows, all of them.
+        images: What they saw.
+        console: Where stages are told.
+        overrides: Settings of "coarse", "image" or "evaluation".
+    """
+    profile = load_profile(str(base.path / "config.toml"), list(overrides))
+    profile = replace(profile, evaluation=replace(profile.evaluation, images_per_subject=0))
+    run = RunFolder(folder, profile)
+    console.print(f"[bold]{folder.name}[/bold]: the base's models on other responses")
+    digest = _digest(subjects)
+    dataset = folder / "dataset.h5"
+    if not run.is_current("prepare", digest):
+        _write(base, dataset, subjects, images)
+        run.finish("prepare", digest, 0.0, {"dataset": dataset})
+    for name in TRAINED:
+        # What is tested is no part of a trained stage, but what follows must know of it.
+        trained = base.manifest["stages"][name]["fingerprint"]
+        take_over(run, base, name, hashlib.sha256(f"{trained} {digest}".encode()).hexdigest())
+    run_stages(run, TESTED, console)
+    return run
+
+
+def take_over(run: RunFolder, base: RunFolder, stage: str, fingerprint: str) -> None:
+    """Enter a stage of the base as finished here; its outputs stay where they are."""
+    entry = base.manifest["stages"][stage]
+    outputs = {name: base.output(stage, name) for name in entry["outputs"]}
+    run.finish(stage, fingerprint, entry["seconds"], outputs)
+
+
+def _write(
+    base: RunFolder, path: Path, subjects: Mapping[str, SubjectData], images: BrainDataset
+) -> None:
+    """The base's dataset with other test rows; the ridge baseline learns from its training rows."""
+    with BrainDataset.open(base.output("prepare", "dataset")) as own:
+        parts = {name: own.subject(name) for name in subjects}
+        learnt = np.unique(np.concatenate([s.image_id[s.split != "test"] for s in parts.values()]))
+        tested = np.unique(np.concatenate([s.image_id for s in subjects.values()]))
+        shift = 0 if images.path == own.path else int(own.image_ids[-1]) + 1
+        order = np.argsort(ids := np.concatenate([learnt, tested + shift]))
+        pictures = np.concatenate([own.images(learnt), images.images(tested)])[order]
+        merged = (_merged(parts[name], new, shift) for name, new in subjects.items())
+        write_dataset(path, pictures, ids[order], merged, {"source": f"{own.path}, retested"})
+
+
+def _merged(own: SubjectData, new: SubjectData, shift: int) -> SubjectData:
+    kept = np.flatnonzero(own.split != "test")
+    image_id = np.concatenate([own.image_id[kept], new.image_id + shift])
+    order = np.argsort(image_id)
+    rows = {
+        "image_id": image_id,
+        "betas": np.concatenate([own.betas[kept], new.betas]),
+        "repeats": np.concatenate([own.repeats[kept], new.repeats]),
+        "split": np.concatenate([own.split[kept], np.full(len(new.image_id), "test")]),
+    }
+    return replace(own, trial=None, **{name: values[order] for name, values in rows.items()})
+
+
+def _digest(subjects: Mapping[str, SubjectData]) -> str:
+    digest = hashlib.sha256(json.dumps(list(subjects)).encode())
+    for subject in subjects.values():
+        for values in (subject.image_id, subject.betas):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
