@@ -59,8 +59,8 @@ def test_loss_is_the_contrast_of_vgg_levels_and_the_thumbnails_error(thumbnail: 
     predicted = torch.randn(3, len(queries), task.layout.token_dim, generator=generator)
     target = task._targets(batch.images, queries)
     vgg = levels < 5
-    assert task.whitening is not None
-    whitened = task.whitening(target[:, vgg], levels[vgg])
+    assert task.targets.whitening is not None
+    whitened = task.targets.whitening(target[:, vgg], levels[vgg])
     expected = multi_scale_info_nce(predicted[:, vgg], whitened, levels[vgg])
     if thumbnail:
         tokens = torch.arange(task.layout.n_tokens - (thumbnail // 2) ** 2, task.layout.n_tokens)

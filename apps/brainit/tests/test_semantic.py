@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -32,10 +34,11 @@ def test_decoder_gives_tokens_in_their_own_units(tmp_path: Path) -> None:
     model = BrainInteractionTransformer(config)
     model.add_subject("subj01", torch.tensor([0, 1, 2, 1, 0]))
     model.save_pretrained(tmp_path)
+    run: Any = SimpleNamespace(base=None, output=lambda *_: tmp_path)
     mean, std = torch.randn(4, 6), torch.tensor(0.5)
     save_file({"mean": mean, "std": std}, tmp_path / "tokens.safetensors")
     betas = torch.randn(2, 5)
-    tokens = SemanticDecoder(tmp_path)(betas, "subj01")
+    tokens = SemanticDecoder.load(run).predict(betas, "subj01")
     with torch.no_grad():
         features = model.eval()(betas, "subj01").features
     torch.testing.assert_close(tokens, mean + 0.5 * features)

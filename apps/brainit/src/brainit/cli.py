@@ -125,6 +125,33 @@ def train(
 
 @app.command()
 @_clear_errors
+def adapt(
+    run: RunPath,
+    base: Annotated[Path, typer.Option(help="Run folder of the trained models.")],
+    subject: Annotated[int, typer.Option(help="Number of the new subject in the same scans.")],
+    minutes: Annotated[
+        float, typer.Option(help="Minutes of its scans to learn from; 0: all.")
+    ] = 0.0,
+    trials: Annotated[int, typer.Option(help="Or trials; 0: all.")] = 0,
+    draw: Annotated[str, typer.Option(help="Which: first or random.")] = "first",
+    overrides: Overrides = None,
+) -> None:
+    """Learn a new subject's voxel embeddings, and nothing else, from few of its scans."""
+    from brainit.adaptation import adapted_profile
+    from brainit.pipeline import TRAINING, run_stages
+    from brainit.profile import override
+    from brainit.run_folder import RunFolder
+
+    if run.resolve() == base.resolve():
+        raise ValueError(f"--run {run}: is the base; name another folder for the adapted run")
+    profile = adapted_profile(RunFolder(base), subject)
+    how = (f"data.minutes={minutes}", f"data.trials={trials}", f"data.draw={draw}")
+    folder = RunFolder(run, override(profile, [*how, *(overrides or [])]))
+    run_stages(folder, ("prepare", *TRAINING), console)
+
+
+@app.command()
+@_clear_errors
 def reconstruct(run: RunPath, profile: ProfileName = None, overrides: Overrides = None) -> None:
     """Reconstruct the test images: coarse, semantic, fused and the baseline's."""
     from brainit.pipeline import RECONSTRUCTION

@@ -16,29 +16,57 @@ from brainit.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its module in `brainit.stages`, the stages and settings that it reads."""
+    """One stage: its module in `brainit.stages`, the stages and settings that it reads.
+
+    `inherits` are the stages of the base that it reads in a run that adapts one to a new subject.
+    """
 
     name: str
     summary: str
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    inherits: tuple[str, ...] = ()
 
     def fingerprint(self, run: RunFolder) -> str:
         """Hash of everything that the stage's result depends on."""
         return run.fingerprint(
-            [getattr(run.profile, key) for key in ("seed", *self.settings)], self.needs
+            [getattr(run.profile, key) for key in ("seed", *self.settings)],
+            self.needs,
+            self.inherits,
         )
 
 
 STAGES = (
     Stage("simulate", "scenes, brains and scans in NSD's layout", settings=("simulation",)),
-    Stage("prepare", "NSD tree to dataset.h5", ("simulate",), ("data",)),
-    Stage("encoder", "image to every voxel of every subject", ("prepare",), ("encoder", "models")),
-    Stage("clusters", "functional clusters shared by all subjects", ("encoder",), ("clusters",)),
-    Stage("external", "predicted responses to external images", ("encoder",)),
-    Stage("low_level", "voxels to VGG features", ("clusters", "external"), ("low_level", "models")),
+    Stage("prepare", "NSD tree to dataset.h5", ("simulate",), ("data",), ("simulate",)),
     Stage(
-        "semantic", "voxels to CLIP patch tokens", ("clusters", "external"), ("semantic", "models")
+        "encoder",
+        "image to every voxel of every subject",
+        ("prepare",),
+        ("encoder", "models"),
+        ("encoder",),
+    ),
+    Stage(
+        "clusters",
+        "functional clusters shared by all subjects",
+        ("encoder",),
+        ("clusters",),
+        ("encoder", "clusters"),
+    ),
+    Stage("external", "predicted responses to external images", ("encoder",)),
+    Stage(
+        "low_level",
+        "voxels to VGG features",
+        ("clusters", "external"),
+        ("low_level", "models"),
+        ("low_level",),
+    ),
+    Stage(
+        "semantic",
+        "voxels to CLIP patch tokens",
+        ("clusters", "external"),
+        ("semantic", "models"),
+        ("semantic",),
     ),
     Stage(
         "baseline",
@@ -58,8 +86,10 @@ RECONSTRUCTION = ("coarse", "images")
 
 
 def applicable(profile: Profile) -> list[Stage]:
-    """Stages that a profile has: without a simulation there is nothing to simulate."""
-    return [stage for stage in STAGES if stage.name != "simulate" or profile.simulation is not None]
+    """Stages that a profile has: without a world of its own there is nothing to simulate."""
+    adapts = profile.adaptation is not None and profile.adaptation.base
+    simulates = profile.simulation is not None and not adapts
+    return [stage for stage in STAGES if stage.name != "simulate" or simulates]
 
 
 def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:

@@ -32,7 +32,11 @@ class Simulation:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Which scans are read and how. `root` and `external` are paths; empty means simulated."""
+    """Which scans are read and how. `root` and `external` are paths; empty means simulated.
+
+    Of each subject so many `minutes` of scanning, or `trials`, are learnt from (0: all): the
+    "first" ones or "random" ones. Test images keep all their trials.
+    """
 
     root: str
     external: str
@@ -43,6 +47,16 @@ class Data:
     normalisation: str
     image_size: int
     validation_fraction: float
+    minutes: float = 0.0
+    trials: int = 0
+    draw: Literal["first", "random"] = "first"
+
+    def __post_init__(self) -> None:
+        if min(self.minutes, self.trials) < 0 or (self.minutes and self.trials):
+            raise ProfileError(
+                f"data.minutes is {self.minutes:g} and data.trials {self.trials}: "
+                "expected one above 0 at most"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +202,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """A new subject in trained models: its voxel embeddings alone are trained, all else is frozen.
+
+    `base` is the folder of the run whose models are taken over; empty in a run that trains its own.
+    The numbers take the place of those of [encoder.training], [low_level] and [semantic] when
+    `brainit adapt` makes a run from this one.
+    """
+
+    base: str
+    encoder_epochs: int
+    encoder_learning_rate: float
+    decoder_epochs: int
+    decoder_learning_rate: float
+    external_per_real: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """A whole run."""
 
@@ -204,6 +235,7 @@ class Profile:
     baseline: Baseline
     evaluation: Evaluation
     simulation: Simulation | None = field(default=None)
+    adaptation: Adaptation | None = field(default=None)
 
 
 class ProfileError(ValueError):
@@ -236,15 +268,24 @@ def load_profile(name_or_path: str, overrides: list[str] | None = None) -> Profi
         table = tomllib.loads(source.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"{source}: not valid TOML: {error}") from None
-    for assignment in overrides or []:
-        _assign(table, assignment)
-    return _build(Profile, table, str(source), "")
+    return _parse(table, str(source), overrides or [])
+
+
+def override(profile: Profile, overrides: list[str]) -> Profile:
+    """A profile with some assignments, as of `load_profile`."""
+    return _parse(tomllib.loads(dump_profile(profile)), f"profile {profile.name!r}", overrides)
 
 
 def dump_profile(profile: Profile) -> str:
     """The profile as TOML text that `load_profile` reads back to an equal profile."""
     table = dataclasses.asdict(profile)
     return tomli_w.dumps({key: value for key, value in table.items() if value is not None})
+
+
+def _parse(table: dict[str, Any], source: str, overrides: list[str]) -> Profile:
+    for assignment in overrides:
+        _assign(table, assignment)
+    return _build(Profile, table, source, "")
 
 
 def _profiles() -> Path:

@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,7 +36,8 @@ class RunFolder:
 
     Args:
         path: Folder, made if missing.
-        profile: The profile to follow. None takes the one that the folder already holds.
+        profile: The profile to follow. None takes the one that the folder already holds; nothing
+            is written before a stage ends.
 
     Raises:
         RunError: No profile was given and the folder holds none.
@@ -44,26 +46,35 @@ class RunFolder:
     def __init__(self, path: Path, profile: Profile | None = None) -> None:
         self.path = path
         config = path / "config.toml"
-        if profile is None:
-            if not config.is_file():
-                raise RunError(
-                    f"{path}: not a run folder (no config.toml); give --profile to start one"
-                )
-            profile = load_profile(str(config))
-        path.mkdir(parents=True, exist_ok=True)
-        self.profile = profile
-        write_text(config, dump_profile(profile))
+        if profile is None and not config.is_file():
+            raise RunError(
+                f"{path}: not a run folder (no config.toml); give --profile to start one"
+            )
+        self.profile = profile or load_profile(str(config))
         self._manifest_path = path / "manifest.json"
         if self._manifest_path.is_file():
             self.manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
         else:
             self.manifest = {"created": _now(), "stages": {}}
         self.manifest |= {
-            "seed": profile.seed,
+            "seed": self.profile.seed,
             "git_commit": _git_commit(),
             "versions": _versions(),
         }
-        self._save()
+        if profile is not None:
+            write_text(config, dump_profile(profile))
+            self._save()
+
+    @cached_property
+    def base(self) -> RunFolder | None:
+        """The run whose models this one takes over, if it adapts them to a new subject."""
+        adaptation = self.profile.adaptation
+        return RunFolder(Path(adaptation.base)) if adaptation and adaptation.base else None
+
+    @property
+    def world(self) -> RunFolder:
+        """The run that holds the simulated scans, in a profile with a simulation."""
+        return self.base or self
 
     def output(self, stage: str, name: str) -> Path:
         """Path of a finished stage's output.
@@ -85,11 +96,19 @@ class RunFolder:
         """Wall seconds of every finished stage, in order."""
         return {name: entry["seconds"] for name, entry in self.manifest["stages"].items()}
 
-    def fingerprint(self, settings: Any, needs: tuple[str, ...]) -> str:
-        """Hash of a stage's settings and of the stages that it reads."""
-        inputs = [self.manifest["stages"].get(need, {}).get("fingerprint") for need in needs]
+    def fingerprint(
+        self, settings: Any, needs: tuple[str, ...], inherits: tuple[str, ...] = ()
+    ) -> str:
+        """Hash of a stage's settings and of the stages that it reads, here and of the base."""
+        inputs = [self._fingerprint_of(need) for need in needs]
+        if self.base is not None:
+            inputs += [self.base._fingerprint_of(name) for name in inherits]
         text = json.dumps([settings, inputs], sort_keys=True, default=_as_json)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _fingerprint_of(self, stage: str) -> str | None:
+        entry = self.manifest["stages"].get(stage)
+        return entry and str(entry["fingerprint"])
 
     def is_current(self, stage: str, fingerprint: str) -> bool:
         """Whether the stage was finished with this fingerprint and its outputs still exist."""

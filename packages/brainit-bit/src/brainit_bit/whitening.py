@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -30,6 +31,13 @@ class LevelWhitening:
         parts = [part.flatten(0, 1).double() for part in tokens.split(tuple(level_sizes), 1)]
         self.mean = torch.stack([part.mean(0) for part in parts]).float()
         self.map = torch.stack([_whitener(torch.cov(part.T)) for part in parts]).float()
+
+    @classmethod
+    def restored(cls, mean: Tensor, map: Tensor) -> Self:
+        """The whitening of an earlier fit, from what it kept: `mean` [L, D] and `map` [L, D, D]."""
+        whitening = cls.__new__(cls)
+        whitening.mean, whitening.map = mean, map
+        return whitening
 
     def __call__(self, tokens: Tensor, levels: Tensor) -> Tensor:
         """Whitened tokens.

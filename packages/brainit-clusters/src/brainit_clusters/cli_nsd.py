@@ -39,6 +39,10 @@ def prepare(
     sessions: Annotated[
         str, typer.Option(help="40: all; 37: without the last three; or such as 1,2 or 1-10.")
     ] = "40",
+    trials: Annotated[
+        int | None, typer.Option(help="Only so many trials of each subject; none: all.")
+    ] = None,
+    draw: Annotated[str, typer.Option(help="Which trials: first or random.")] = DEFAULT.draw,
     space: Annotated[
         str, typer.Option(help="fsaverage, nativesurface, func1pt8mm or func1mm.")
     ] = DEFAULT.space,
@@ -80,6 +84,8 @@ def prepare(
         config = NSDConfig(
             **scan,
             sessions=sessions if sessions in ("37", "40") else numbers(sessions, "--sessions"),
+            trials=trials,
+            draw=cast(Literal["first"], draw),
             normalisation=cast(Literal["published"], normalisation),
             test_set=test_set,
             validation_fraction=validation_fraction,

@@ -46,7 +46,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     settings = run.profile.coarse
     vgg = load_target(run.profile)
     layout = layout_of(vgg)
-    model = decoding.load(run.output("low_level", "model"))
+    model = decoding.load(run, "low_level")
     calibration = LevelCalibration.load(run.output("low_level", "calibration"))
     config = inversion_config(settings, level_weights(settings, calibration, vgg.thumbnail > 0))
     trials = test_set.load(run)

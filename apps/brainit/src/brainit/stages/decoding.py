@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
+from brainit.adaptation import load_embeddings, save_embeddings
 from brainit.computing import device
 from brainit.profile import Decoder
 from brainit.run_folder import RunFolder
 from brainit.stages import encoder as encoder_stage
-from brainit_bit import BITConfig, BrainInteractionTransformer, draw_voxels, grid_queries
+from brainit_bit import (
+    BITConfig,
+    BrainInteractionTransformer,
+    draw_voxels,
+    freeze_for_adaptation,
+    grid_queries,
+)
 from brainit_clusters.clusters import VoxelClusters
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.encoder.predict import ExternalResponses
@@ -163,17 +171,24 @@ class DecodingTask:
 
 
 def build(
-    run: RunFolder, settings: Decoder, level_sizes: Sequence[int], width: int
+    run: RunFolder, stage: str, settings: Decoder, level_sizes: Sequence[int], width: int
 ) -> BrainInteractionTransformer:
-    """A fresh transformer with an embedding for every clustered voxel.
+    """A transformer to train: a fresh one with an embedding for every clustered voxel.
+
+    In a run that adapts a base: the base's one, in which the new subject's voxels start as copies
+    of those that are most like them, and nothing else is trained.
 
     Args:
         run: Holds the clusters and, for the start, the encoder.
+        stage: Whose transformer it is, "low_level" or "semantic".
         settings: The transformer's sizes and start.
         level_sizes: Number of query tokens of each level, every level a square of places.
         width: Feature size.
     """
-    clusters = VoxelClusters.load(run.output("clusters", "clusters"))
+    path = run.output("clusters", "clusters")
+    clusters = VoxelClusters.load(path)
+    if run.base is not None:
+        return _adapted(run.base, stage, clusters, load_file(path)["nearest"])
     config = bit_config(settings, clusters.n_clusters, sum(level_sizes), width)
     torch.manual_seed(run.profile.seed)
     model = BrainInteractionTransformer(config)
@@ -187,6 +202,37 @@ def build(
         with torch.no_grad():
             model.query_tokens.copy_(grid_queries(sides, settings.dim, generator))
     return model
+
+
+def _adapted(
+    base: RunFolder, stage: str, new: VoxelClusters, nearest: Tensor
+) -> BrainInteractionTransformer:
+    model = load(base, stage)
+    known = VoxelClusters.load(base.output("clusters", "clusters"))
+    embeddings = torch.cat([model.voxels(name).by_voxel() for name in known.subjects])
+    (subject,) = new.subjects
+    start = embeddings[nearest.to(embeddings.device)]
+    model.add_subject(subject, new.labels_of(subject).astype(np.int64), start)
+    freeze_for_adaptation(model, subject)
+    return model
+
+
+def save(run: RunFolder, stage: str, model: BrainInteractionTransformer) -> Path:
+    """Write a trained transformer, or what is the new subject's own in an adapted one.
+
+    Returns:
+        The folder, for `load`.
+    """
+    folder = run.path / stage
+    if run.base is None:
+        model.save_pretrained(folder)
+        return folder
+    own = {}
+    for name in VoxelClusters.load(run.output("clusters", "clusters")).subjects:
+        voxels = model.voxels(name)
+        own |= {f"{name}.labels": voxels.labels, f"{name}.embedding": voxels.by_voxel()}
+    save_embeddings(folder, own, run.base.output(stage, "model"))
+    return folder
 
 
 def _starts(run: RunFolder, settings: Decoder) -> dict[str, Tensor]:
@@ -212,6 +258,13 @@ def bit_config(settings: Decoder, n_clusters: int, n_tokens: int, width: int) ->
     )
 
 
-def load(folder: Path) -> BrainInteractionTransformer:
-    """A trained transformer, ready to predict."""
-    return BrainInteractionTransformer.from_pretrained(folder).eval().to(device())
+def load(run: RunFolder, stage: str) -> BrainInteractionTransformer:
+    """A trained transformer, ready to predict; an adapted one knows the base's subjects as well."""
+    folder = run.output(stage, "model")
+    if run.base is None:
+        return BrainInteractionTransformer.from_pretrained(folder).eval().to(device())
+    model = load(run.base, stage)
+    own = load_embeddings(folder, run.base.output(stage, "model"))
+    for name in {key.partition(".")[0] for key in own}:
+        model.add_subject(name, own[f"{name}.labels"], own[f"{name}.embedding"])
+    return model.eval()

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from brainit import engine
+from brainit.adaptation import load_embeddings, save_embeddings
 from brainit.computing import device
 from brainit.models import resolve
 from brainit.profile import Encoder
@@ -19,13 +20,15 @@ from brainit_clusters.encoder.task import EncoderTask
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
-    """Write the encoder (weights and config) with one embedding per voxel."""
+    """Write the encoder with one embedding per voxel; of an adapted one, the new embeddings."""
     profile = run.profile
     with BrainDataset.open(run.output("prepare", "dataset")) as dataset:
+        subjects = dataset.subjects
         encoder = build(run, dataset)
         task = EncoderTask(
             encoder,
             dataset,
+            subjects,
             batch_size=profile.encoder.training.batch_size,
             voxels_per_image=profile.encoder.voxels_per_image,
             max_shift=profile.encoder.max_shift,
@@ -34,18 +37,30 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     checkpoints = run.path / "checkpoints" / f"encoder-{fingerprint[:12]}"
     engine.train(task, profile.encoder.training, checkpoints, profile.seed, run.log)
     folder = run.path / "encoder"
-    encoder.save_pretrained(folder)
+    if run.base is None:
+        encoder.save_pretrained(folder)
+    else:
+        new = {name: encoder.voxel_embedding(name) for name in subjects}
+        save_embeddings(folder, new, run.base.output("encoder", "encoder"))
     return {"encoder": folder}
 
 
 def build(run: RunFolder, dataset: BrainDataset) -> BrainEncoder:
-    """A fresh encoder with an embedding table for every subject of the dataset."""
-    config = encoder_config(run.profile.encoder)
+    """An encoder with a fresh embedding table for every subject of the dataset.
+
+    The rest is fresh too, or the base's, and then frozen.
+    """
     torch.manual_seed(run.profile.seed)
-    encoder = BrainEncoder(config, load_backbone(resolve(run.profile.models.backbone)))
+    if run.base is None:
+        backbone = load_backbone(resolve(run.profile.models.backbone))
+        encoder = BrainEncoder(encoder_config(run.profile.encoder), backbone)
+    else:
+        encoder = load(run.base)
     generator = torch.Generator().manual_seed(run.profile.seed)
     for name in dataset.subjects:
         encoder.add_subject(name, len(dataset.subject(name).vertex), generator=generator)
+        if run.base is not None:
+            encoder.freeze_for_adaptation(name)
     return encoder
 
 
@@ -63,7 +78,19 @@ def encoder_config(settings: Encoder) -> EncoderConfig:
 
 
 def load(run: RunFolder) -> BrainEncoder:
-    """The trained encoder of a run."""
+    """The trained encoder of a run; of an adapted one, with the base's subjects as well."""
+    if run.base is not None:
+        return _load_adapted(run, run.base)
     backbone = load_backbone(resolve(run.profile.models.backbone))
     encoder = BrainEncoder.from_pretrained(run.output("encoder", "encoder"), backbone=backbone)
     return encoder.eval().to(device())
+
+
+def _load_adapted(run: RunFolder, base: RunFolder) -> BrainEncoder:
+    encoder = load(base)
+    folder = run.output("encoder", "encoder")
+    for name, values in load_embeddings(folder, base.output("encoder", "encoder")).items():
+        encoder.add_subject(name, len(values))
+        with torch.no_grad():
+            encoder.voxel_embedding(name).copy_(values)
+    return encoder

@@ -25,7 +25,7 @@ from brainit_diffusion.unclip import UnCLIP
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write reconstructions.h5: what was seen and every reconstruction of it."""
     unclip = UnCLIP.load(resolve(run.profile.models.unclip)).to(device())
-    decoder = SemanticDecoder(run.output("semantic", "model"))
+    decoder = SemanticDecoder.load(run)
     clip = load_clip(run)
     coarse = read_arrays(run.output("coarse", "coarse"))
     ridge = read_arrays(run.output("baseline", "ridge"))
@@ -35,7 +35,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         options["seeds"] = [run.profile.seed + int(image) for image in trial.image_id]
         size = tuple(trial.images.shape[1:3])
         resized = partial(functional.interpolate, size=size, mode="bicubic", antialias=True)
-        tokens = decoder(trial.activations, name)
+        tokens = decoder.predict(trial.activations, name)
         ridge_tokens, ridge_coarse = (
             torch.from_numpy(ridge[name][kind]) for kind in ("tokens", "coarse")
         )

@@ -6,10 +6,13 @@ features past a ReLU keep of colours and their layout is little, and contrast is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Self
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -18,7 +21,7 @@ from brainit import engine
 from brainit.computing import autocast, device
 from brainit.models import resolve
 from brainit.profile import LowLevel, Profile
-from brainit.run_folder import RunFolder
+from brainit.run_folder import RunFolder, replacing
 from brainit.stages import decoding
 from brainit.stages.images_io import as_float
 from brainit_bit import (
@@ -31,6 +34,7 @@ from brainit_bit import (
 from brainit_dip.vgg import VGGFeatures, load_vgg
 from brainit_dip.vgg_tokens import VGGTokens
 
+TARGETS, CALIBRATION = "targets.safetensors", "calibration.safetensors"
 VALIDATION_SEED = 0
 MOMENTS_FROM = 400
 """Images whose features tell their covariance, and the thumbnail's its spread."""
@@ -41,19 +45,26 @@ KEPT_BYTES = 2 * 2**30
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
-    """Write the low-level transformer and the calibration of its features."""
+    """Write the low-level transformer and the calibration of its features.
+
+    In a run that adapts a base, the targets and their calibration are the base's.
+    """
     profile = run.profile
     vgg = load_target(profile)
     samples = decoding.Samples(run)
     layout = layout_of(vgg)
-    model = decoding.build(run, profile.low_level, layout.level_sizes, layout.token_dim)
-    task = LowLevelTask(model, samples, vgg, profile.low_level)
+    settings = profile.low_level
+    model = decoding.build(run, "low_level", settings, layout.level_sizes, layout.token_dim)
+    base = run.base and run.base.output("low_level", "model")
+    targets = Targets.load(base / TARGETS) if base else None
+    task = LowLevelTask(model, samples, vgg, settings, targets)
     checkpoints = run.path / "checkpoints" / f"low_level-{fingerprint[:12]}"
-    engine.train(task, profile.low_level.training, checkpoints, profile.seed, run.log)
-    folder, calibration = run.path / "low_level", run.path / "low_level" / "calibration.safetensors"
-    model.save_pretrained(folder)
-    task.calibrate().save(calibration)
-    return {"model": folder, "calibration": calibration}
+    engine.train(task, settings.training, checkpoints, profile.seed, run.log)
+    folder = decoding.save(run, "low_level", model)
+    task.targets.save(folder / TARGETS)
+    calibrated = LevelCalibration.load(base / CALIBRATION) if base else task.calibrate()
+    calibrated.save(folder / CALIBRATION)
+    return {"model": folder, "calibration": folder / CALIBRATION}
 
 
 def load_target(profile: Profile) -> VGGFeatures:
@@ -64,6 +75,39 @@ def load_target(profile: Profile) -> VGGFeatures:
 def layout_of(vgg: VGGFeatures) -> VGGTokens:
     """How the feature maps of a VGG are laid out as tokens."""
     return VGGTokens(vgg.widths, vgg.image_size, vgg.thumbnail)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """How the targets of the loss are made of features: decided by a first training's images.
+
+    Attributes:
+        whitening: Of the VGG's tokens; None leaves them as they are.
+        thumbnail: Mean and standard deviation of the thumbnail's values, if there is one.
+    """
+
+    whitening: LevelWhitening | None
+    thumbnail: tuple[Tensor, Tensor] | None
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        tensors = {}
+        if self.whitening is not None:
+            tensors |= {"mean": self.whitening.mean, "map": self.whitening.map}
+        if self.thumbnail is not None:
+            tensors["thumbnail"] = torch.stack(self.thumbnail)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        tensors = load_file(path, str(device()))
+        whitening = (
+            LevelWhitening.restored(tensors["mean"], tensors["map"]) if "mean" in tensors else None
+        )
+        mean_and_std = tensors.get("thumbnail")
+        return cls(whitening, None if mean_and_std is None else (mean_and_std[0], mean_and_std[1]))
 
 
 class LowLevelTask(decoding.DecodingTask):
@@ -77,6 +121,7 @@ class LowLevelTask(decoding.DecodingTask):
         samples: decoding.Samples,
         vgg: VGGFeatures,
         settings: LowLevel,
+        targets: Targets | None = None,
     ) -> None:
         super().__init__(model, samples, settings)
         self.queries = settings.queries
@@ -86,8 +131,10 @@ class LowLevelTask(decoding.DecodingTask):
         small = 2 * values * len(samples.images) <= KEPT_BYTES
         self.kept = self._all_features(values) if small else None
         self.n_contrasted = sum(self.layout.level_sizes[: len(vgg.widths)])
-        self.whitening = self._whitening() if settings.whiten else None
-        self.thumbnail = self._thumbnail_moments() if vgg.thumbnail else None
+        self.targets = targets or Targets(
+            self._whitening() if settings.whiten else None,
+            self._thumbnail_moments() if vgg.thumbnail else None,
+        )
 
     def loss(self, draw: decoding.Draw) -> Tensor:
         """Symmetric InfoNCE over the tokens that the batch draws, and the thumbnail's error."""
@@ -132,12 +179,12 @@ class LowLevelTask(decoding.DecodingTask):
             predicted, target = predicted.float(), self._targets(batch.images, queries)
             n = int((queries < self.n_contrasted).sum())  # queries are in the order of levels
             vgg, of_vgg = target[:, :n], levels[:n]
-            if self.whitening:
-                vgg = self.whitening(vgg, of_vgg)
+            if self.targets.whitening:
+                vgg = self.targets.whitening(vgg, of_vgg)
             loss = multi_scale_info_nce(predicted[:, :n], vgg, of_vgg)
-            if self.thumbnail is None:
+            if self.targets.thumbnail is None:
                 return loss
-            mean, std = self.thumbnail
+            mean, std = self.targets.thumbnail
             error = functional.mse_loss(predicted[:, n:], (target[:, n:] - mean) / std)
             return loss + THUMBNAIL_LOSS * error
 

@@ -156,7 +156,7 @@ def _figures(run: RunFolder, accuracy: dict[str, dict[str, np.ndarray]]) -> list
     clusters = VoxelClusters.load(run.output("clusters", "clusters"))
     with BrainDataset.open(run.output("prepare", "dataset")) as dataset:
         subjects = {name: dataset.subject(name) for name in dataset.subjects}
-    first, second = list(subjects)[:2]
+    first, *others = subjects
     figures = [
         Figure(
             f"Functional clusters, {name}",
@@ -164,7 +164,7 @@ def _figures(run: RunFolder, accuracy: dict[str, dict[str, np.ndarray]]) -> list
             "clusters are shared by all subjects and know nothing of anatomy.",
             plot_clusters(subjects[name], clusters.labels_of(name)),
         )
-        for name in (first, second)
+        for name in (first, *others[:1])
     ]
     correlation = accuracy[first]["correlation"]
     figures.append(

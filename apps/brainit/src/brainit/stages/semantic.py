@@ -8,10 +8,11 @@ spend itself on the rest.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from brainit import engine
@@ -24,40 +25,67 @@ from brainit.stages.images_io import as_float
 from brainit_bit import BrainInteractionTransformer
 from brainit_diffusion.clip_tokens import ClipTokens
 
+MOMENTS = "tokens.safetensors"
+
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
-    """Write the semantic transformer."""
+    """Write the semantic transformer; of an adapted one, what is the new subject's own."""
     profile = run.profile
     clip = load_clip(run)
     samples = decoding.Samples(run)
     tokens = clip.encode(as_float(samples.images)).half()
-    model = decoding.build(run, profile.semantic, [clip.n_tokens], clip.width)
-    task = SemanticTask(model, samples, tokens, profile.semantic)
+    model = decoding.build(run, "semantic", profile.semantic, [clip.n_tokens], clip.width)
+    moments = load_moments(run.base) if run.base is not None else None
+    task = SemanticTask(model, samples, tokens, profile.semantic, moments)
     checkpoints = run.path / "checkpoints" / f"semantic-{fingerprint[:12]}"
     engine.train(task, profile.semantic.training, checkpoints, profile.seed, run.log)
-    folder = run.path / "semantic"
-    model.save_pretrained(folder)
-    with replacing(folder / "tokens.safetensors") as temporary:
+    folder = decoding.save(run, "semantic", model)
+    with replacing(folder / MOMENTS) as temporary:
         save_file({"mean": task.mean, "std": task.std}, temporary)
     return {"model": folder}
 
 
-class SemanticDecoder:
-    """A trained transformer with the mean and spread of the tokens that it predicts.
+def load_moments(run: RunFolder) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the tokens that a run's transformer was trained on."""
+    moments = load_file(run.output("semantic", "model") / MOMENTS, str(device()))
+    return moments["mean"], moments["std"]
+
+
+class SemanticDecoder(nn.Module):
+    """A transformer with the mean and spread of the tokens that it predicts.
 
     Args:
-        folder: What the stage wrote.
+        model: The transformer.
+        mean: [T, W].
+        std: Scalar.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.model = decoding.load(folder)
-        self.tokens = load_file(folder / "tokens.safetensors", str(device()))
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: BrainInteractionTransformer, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    @classmethod
+    def load(cls, run: RunFolder) -> Self:
+        """What the stage wrote, ready to predict."""
+        return cls(decoding.load(run, "semantic"), *load_moments(run)).eval()
+
+    def forward(
+        self, activations: Tensor, subject: str, multiplicity: Tensor | None = None
+    ) -> Tensor:
+        """CLIP tokens [B, T, W] from z-scored betas [B, N_s] of a subject."""
+        features: Tensor = self.model(activations, subject, multiplicity).features
+        return self.mean + self.std * features.float()
 
     @torch.inference_mode()
-    def __call__(self, activations: Tensor, subject: str) -> Tensor:
-        """Predict CLIP tokens [B, T, W] from z-scored betas [B, N_s] of a subject."""
-        features: Tensor = self.model(activations.to(device()), subject).features
-        return (self.tokens["mean"] + self.tokens["std"] * features).cpu()
+    def predict(self, activations: Tensor, subject: str) -> Tensor:
+        """As `forward`, from and to the host."""
+        tokens: Tensor = self(activations.to(device()), subject)
+        return tokens.cpu()
 
 
 def load_clip(run: RunFolder) -> ClipTokens:
@@ -67,7 +95,15 @@ def load_clip(run: RunFolder) -> ClipTokens:
 
 
 class SemanticTask(decoding.DecodingTask):
-    """Responses to all patch tokens of the image that evoked them."""
+    """Responses to all patch tokens of the image that evoked them.
+
+    Args:
+        model: What is trained.
+        samples: Real and external samples.
+        tokens: Of all their images, [n, T, W].
+        settings: The branch's part of the profile.
+        moments: Mean and standard deviation that tokens are standardised by; None: their own.
+    """
 
     name = "semantic"
 
@@ -77,10 +113,11 @@ class SemanticTask(decoding.DecodingTask):
         samples: decoding.Samples,
         tokens: Tensor,
         settings: Decoder,
+        moments: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__(model, samples, settings)
         self.tokens = tokens
-        moments = token_moments(tokens, samples.trained_images())
+        moments = moments or token_moments(tokens, samples.trained_images())
         self.mean, self.std = (moment.to(device()) for moment in moments)
 
     def loss(self, draw: decoding.Draw) -> Tensor:

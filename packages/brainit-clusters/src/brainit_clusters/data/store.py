@@ -33,12 +33,19 @@ class SessionStore:
         sessions: The sessions; all of a subject's trials, each in one of them.
         n_voxels: Columns of every session.
         used: bool [n_trials], see `normalise`.
+        apart: bool [n_trials], trials that are z-scored as if their session had held no others.
     """
 
     def __init__(
-        self, folder: Path, sessions: Sequence[Session], n_voxels: int, used: NDArray[np.bool_]
+        self,
+        folder: Path,
+        sessions: Sequence[Session],
+        n_voxels: int,
+        used: NDArray[np.bool_],
+        apart: NDArray[np.bool_],
     ) -> None:
-        self._folder, self._sessions, self._used = folder, sessions, used
+        self._folder, self._sessions = folder, sessions
+        self._used, self._apart = used, apart
         self._n_voxels = n_voxels
         longest = max(len(session.trials) for session in sessions)
         n_groups = max(1, -(-4 * longest * n_voxels // GROUP_BYTES))
@@ -68,7 +75,12 @@ class SessionStore:
 
     def _write(self, number: int, group: int, values: NDArray[np.float32]) -> None:
         session = self._sessions[number]
-        reason = normalise(values, self._used[session.trials], session.where)
+        used, apart = self._used[session.trials], self._apart[session.trials]
+        alone = values[apart]  # a copy: what follows works in place
+        reason = normalise(values, used, session.where)
+        if len(alone):
+            reason = np.maximum(reason, normalise(alone, used[apart], session.where))
+            values[apart] = alone
         with replacing(self._path(group, number)) as temporary, h5py.File(temporary, "w") as file:
             file["values"], file["reason"] = values, reason
 

@@ -38,6 +38,8 @@ class Recording:
         roi: See `SubjectData`, for all voxels of the recording.
         roi_labels: See `SubjectData`.
         attributes: What else the dataset shall say of the subject.
+        drawn: bool [n_trials], the trials that training and validation may use, z-scored among
+            themselves; None: all. Test images keep all their trials, z-scored with their session.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Recording:
     roi: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
     roi_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    drawn: NDArray[np.bool_] | None = None
 
 
 def subject_data(
@@ -79,8 +82,10 @@ def subject_data(
     """
     n_voxels = len(recording.places.vertex)
     _, image, counts = np.unique(recording.image_id, return_inverse=True, return_counts=True)
-    used = (split == "train")[image] if normalisation == "leak-free" else np.ones(len(image), bool)
-    store = SessionStore(folder, recording.sessions, n_voxels, used)
+    shown, drawn = split[image], recording.drawn
+    used = shown == "train" if normalisation == "leak-free" else np.ones(len(image), bool)
+    apart = np.zeros(len(image), bool) if drawn is None else drawn & (shown != "test")
+    store = SessionStore(folder, recording.sessions, n_voxels, used, apart)
     for _ in store.fill():
         if progress is not None:
             progress.update()
@@ -88,8 +93,9 @@ def subject_data(
     kept, dropped = _kept(recording, reasons.max(axis=0))
     given = recording.ncsnr is not None
     ncsnr = (recording.ncsnr if given else store.ncsnr(image))[kept]  # type: ignore[index]
-    rows, first, per_row = _rows(image, split, repeats)
-    n_left_out = int((split == LEFT_OUT).sum())
+    there = has_row(shown, drawn)
+    rows, first, per_row = _rows(image, there, repeats)
+    n_left_out = len(counts) - len(np.unique(image[there]))
     places = recording.places
     trial = np.arange(len(image)) if recording.trial is None else recording.trial
     return SubjectData(
@@ -109,6 +115,7 @@ def subject_data(
             "dropped_vertices": dropped,
             "unusable_by_session": _by_session(recording.sessions, reasons),
             "images_left_out": n_left_out,
+            **({} if drawn is None else {"n_trials_drawn": int(drawn.sum())}),
             "noise_ceiling_from": _ceiling_source(given, counts),
             **({} if places.ijk is None else {"volume_shape": places.shape}),
             **recording.attributes,
@@ -117,6 +124,17 @@ def subject_data(
         affine=places.affine,
         trial=trial[first].astype(np.int32) if repeats == "trials" else None,
     )
+
+
+def has_row(shown: NDArray[np.str_], drawn: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Which trials are part of a row: bool [n_trials].
+
+    Args:
+        shown: str [n_trials], the split of the image that each trial showed.
+        drawn: See `Recording`.
+    """
+    there: NDArray[np.bool_] = shown != LEFT_OUT
+    return there if drawn is None else there & (drawn | (shown == "test"))
 
 
 def _kept(
@@ -138,10 +156,9 @@ def _kept(
 
 
 def _rows(
-    image: NDArray[np.intp], split: NDArray[np.str_], repeats: Repeats
+    image: NDArray[np.intp], there: NDArray[np.bool_], repeats: Repeats
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """The row of each trial (-1: none), and of each row its first trial and number of trials."""
-    there = (split != LEFT_OUT)[image]
     label = image if repeats == "average" else np.arange(len(image))
     _, first, row, counts = np.unique(
         label[there], return_index=True, return_inverse=True, return_counts=True

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from brainit_clusters._files import existing
+from brainit_clusters.data.nsd.config import Draw
 from brainit_clusters.data.nsd.space import subject_name
 from brainit_clusters.data.scans import reading
 
@@ -61,6 +62,27 @@ class Trials:
         """The trials of given sessions."""
         chosen = np.isin(self.session, list(sessions))
         return Trials(self.session[chosen], self.image_id[chosen], self.number[chosen])
+
+    def drawn(self, count: int, draw: Draw, seed: Sequence[int]) -> NDArray[np.bool_]:
+        """Which of the trials are among so many that are drawn: bool [n_trials].
+
+        Args:
+            count: How many.
+            draw: See `NSDConfig`.
+            seed: Of random ones.
+
+        Raises:
+            ValueError: if there are fewer.
+        """
+        if count > len(self.session):
+            raise ValueError(f"{count} trials to draw, there are {len(self.session)}")
+        rng = np.random.default_rng(seed)
+        sessions = np.split(np.arange(len(self.session)), np.flatnonzero(np.diff(self.session)) + 1)
+        if draw == "random":
+            sessions = [rng.permutation(sessions[i]) for i in rng.permutation(len(sessions))]
+        chosen = np.zeros(len(self.session), bool)
+        chosen[np.concatenate(sessions)[:count]] = True
+        return chosen
 
 
 def read_design(root: Path) -> Design:

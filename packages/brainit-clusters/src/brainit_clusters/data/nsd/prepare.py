@@ -41,7 +41,7 @@ from brainit_clusters.data.nsd.stimuli import STIMULI, TABLE, open_images, read_
 from brainit_clusters.data.parts import part_folder
 from brainit_clusters.data.sessions import Session
 from brainit_clusters.data.split import split_images
-from brainit_clusters.data.subject import LEFT_OUT, Recording, subject_data
+from brainit_clusters.data.subject import LEFT_OUT, Recording, has_row, subject_data
 
 
 def prepare_nsd(
@@ -88,8 +88,9 @@ def prepare_nsd(
     splits = {
         subject: _split(subject, own, design, test, config) for subject, own in trials.items()
     }
+    drawn = {subject: _drawn(root, subject, own, config) for subject, own in trials.items()}
     image_id = np.unique(
-        np.concatenate([np.unique(trials[s].image_id)[splits[s] != LEFT_OUT] for s in subjects])
+        np.concatenate([_images(trials[s], splits[s], drawn[s]) for s in subjects])
     )
     settings = asdict(config) | {
         "source": "NSD",
@@ -114,7 +115,7 @@ def prepare_nsd(
             (
                 data
                 for s in subjects
-                for data in _subject(scans[s], trials[s], splits[s], config, folder, bar)
+                for data in _subject(scans[s], trials[s], splits[s], drawn[s], config, folder, bar)
             ),
             settings,
             None if coco_id is None else coco_id[image_id],
@@ -164,10 +165,29 @@ def _split(
     return split
 
 
+def _drawn(root: Path, subject: int, trials: Trials, config: NSDConfig) -> NDArray[np.bool_] | None:
+    """The trials that training and validation may use; None: all."""
+    if config.trials is None:
+        return None
+    try:
+        return trials.drawn(config.trials, config.draw, (config.seed, subject, 1))
+    except ValueError as error:
+        raise ValueError(f"{responses_path(root, subject)}: {error}") from None
+
+
+def _images(
+    trials: Trials, split: NDArray[np.str_], drawn: NDArray[np.bool_] | None
+) -> NDArray[np.int64]:
+    """Ids of the images that a subject's rows show, in no order."""
+    _, image = np.unique(trials.image_id, return_inverse=True)
+    return trials.image_id[has_row(split[image], drawn)]
+
+
 def _subject(
     scans: Scans,
     trials: Trials,
     split: NDArray[np.str_],
+    drawn: NDArray[np.bool_] | None,
     config: NSDConfig,
     folder: Path,
     bar: tqdm[None],
@@ -194,6 +214,7 @@ def _subject(
             trials.number,
             *scans.atlases,
             {"n_test_images": int((split == "test").sum()), "sessions": trials.sessions},
+            drawn,
         )
         sessions = folder / name
         data = subject_data(recording, split, config.normalisation, config.repeats, sessions, bar)
