@@ -15,9 +15,13 @@ class Name(StrEnum):
     """An experiment: a module of `brainit.experiments`."""
 
     branches = "branches"
-    trials = "trials"
+    transfer = "transfer"
+    left_out = "left-out"
     clusters = "clusters"
     external = "external"
+    trials = "trials"
+    scenes = "scenes"
+    tokens = "tokens"
 
 
 def experiment(
@@ -42,7 +46,7 @@ def experiment(
     base, folder = RunFolder(run), out or run / "experiments" / name
     if overrides:
         base = changed(base, folder / "base", overrides, console)
-    findings = import_module(f"brainit.experiments.{name}").run(base, folder, console)
+    findings = import_module(f"brainit.experiments.{name.name}").run(base, folder, console)
     for line in findings.sentences:
         console.print(line)
     page = write(findings, name, base, folder)

@@ -8,47 +8,45 @@ from rich.console import Console
 
 from brainit.experiments.findings import Findings, dots, headline, score_table
 from brainit.experiments.image_scores import CHANCE, difference, mean, read
-from brainit.experiments.runs import changed
+from brainit.experiments.runs import adapted, changed, without
 from brainit.run_folder import RunFolder
 from brainit_eval.report import Figure
 
-LOW_TRIALS = 225
-"""Trials a subject in the low-data setting: 15 minutes of NSD, a trial every four seconds."""
-RATIOS = (0.0, 0.1, 1.0)
-"""External samples to one real."""
+RATIOS = (0.0, 1.0, 3.0)
+"""External samples to one real; the paper adapts with three."""
+MINUTES = 15
+FULL, LOW = "all data of all subjects", f"{MINUTES} minutes of a new subject"
 
 
 def run(base: RunFolder, out: Path, console: Console) -> Findings:
-    """Train decoders at several ratios of external images, on all data and on little."""
-    amounts = {"all data": [], "15 minutes": [f"data.trials={LOW_TRIALS}"]}
-    runs = {}
-    for amount, overrides in amounts.items():
-        start = base
-        for ratio in RATIOS:
-            folder = out / f"{amount.replace(' ', '_')}-{ratio:g}"
-            ratios = [f"{b}.external_per_real={ratio}" for b in ("low_level", "semantic")]
-            # What comes before the decoders is the same for all ratios.
-            start = changed(start, folder, [*overrides, *ratios], console)
-            runs[amount, ratio] = start
+    """Train decoders, and adapt them to the last subject, at several ratios."""
+    subject = base.profile.data.subjects[-1]
+    start = without(base, out.parent / f"without-subj{subject:02d}", subject, console)
+    runs: dict[tuple[str, float], RunFolder] = {}
+    like = None
+    for ratio in RATIOS:
+        how = [f"{branch}.external_per_real={ratio}" for branch in ("low_level", "semantic")]
+        runs[FULL, ratio] = changed(base, out / f"full-{ratio:g}", how, console)
+        few = [*how, f"data.minutes={MINUTES}"]
+        like = adapted(start, out / f"low-{ratio:g}", subject, few, console, like)
+        runs[LOW, ratio] = like
     scores = {key: read(one) for key, one in runs.items()}
     tests = {
         f"{amount}: {ratio:g} to one - none": difference(scores[amount, ratio], scores[amount, 0.0])
-        for amount in amounts
+        for amount in (FULL, LOW)
         for ratio in RATIOS[1:]
     }
     series = {
         amount: {f"{ratio:g}": mean(scores[amount, ratio]) for ratio in RATIOS}
-        for amount in amounts
+        for amount in (FULL, LOW)
     }
     rows = {f"{amount}, {ratio:g} to one": (one, "fused") for (amount, ratio), one in runs.items()}
     return Findings(
         title="With and without external images",
         question="Do responses that the encoder predicts to external images help the decoders?",
-        runs={f"{amount}, {ratio:g}": one for (amount, ratio), one in runs.items()},
+        runs={one.path.name: one for one in runs.values()},
         headline=[
-            headline(f"{amount}, {ratio:g} to one", mean(scores[amount, ratio]))
-            for amount in amounts
-            for ratio in (0.0, 1.0)
+            headline(f"{ratio:g} to one", series[LOW][f"{ratio:g}"], LOW) for ratio in RATIOS
         ],
         tables=[score_table(rows, caption="Fused images; external samples to one real sample.")],
         figures=[

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from brainit.adaptation import adapted_profile
 from brainit.pipeline import applicable, run_stages
-from brainit.profile import load_profile
+from brainit.profile import Profile, override
 from brainit.run_folder import RunFolder
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.data.record import SubjectData
@@ -33,13 +34,68 @@ def changed(base: RunFolder, folder: Path, overrides: Sequence[str], console: Co
         overrides: Such as "clusters.count=8".
         console: Where stages are told.
     """
-    run = RunFolder(folder, load_profile(str(base.path / "config.toml"), list(overrides)))
-    console.print(f"[bold]{folder.name}[/bold]: {', '.join(overrides) or 'as the base'}")
-    for stage in applicable(run.profile):
+    return made(folder, override(base.profile, list(overrides)), console, base)
+
+
+def without(base: RunFolder, folder: Path, subject: int, console: Console) -> RunFolder:
+    """The base trained on all of its subjects but one, to which it can be adapted then."""
+    others = [n for n in base.profile.data.subjects if n != subject]
+    tested = [n for n in base.profile.evaluation.subjects if n != subject] or others
+    overrides = [f"data.subjects={others}", f"evaluation.subjects={tested}"]
+    return changed(base, folder, overrides, console)
+
+
+def adapted(
+    base: RunFolder, folder: Path, subject: int, overrides: Sequence[str], console: Console,
+    like: RunFolder | None = None,
+) -> RunFolder:  # fmt: skip
+    """A run that adapts a base to a subject that it was not trained on.
+
+    Args:
+        base: Trained without the subject.
+        folder: Of the new run.
+        subject: Its number.
+        overrides: Such as "data.minutes=15".
+        console: Where stages are told.
+        like: Another such run, whose stages are taken over where they are the same.
+    """
+    profile = override(adapted_profile(base, subject), list(overrides))
+    return made(folder, profile, console, like)
+
+
+def alone(
+    base: RunFolder, folder: Path, subject: int, overrides: Sequence[str], console: Console
+) -> RunFolder:
+    """A run that trains everything on one subject of the base's world, from scratch."""
+    here = [f"data.subjects=[{subject}]", f"evaluation.subjects=[{subject}]"]
+    if not base.profile.data.root:
+        # Scans are read as they are, whatever the new run's seed.
+        root, external = (base.output("simulate", name).resolve() for name in ("root", "external"))
+        here += [f"data.root={json.dumps(str(root))}", f"data.external={json.dumps(str(external))}"]
+    return made(folder, override(base.profile, [*here, *overrides]), console)
+
+
+def made(
+    folder: Path, profile: Profile, console: Console, like: RunFolder | None = None
+) -> RunFolder:
+    """Run all stages of a profile up to its scores.
+
+    Args:
+        folder: Of the run, which goes on if it is there.
+        profile: Its profile.
+        console: Where stages are told.
+        like: A run whose stages are taken over where settings and inputs are the same.
+    """
+    run = RunFolder(folder, profile)
+    console.print(f"[bold]{folder.name}[/bold]")
+    reads_files = bool(profile.data.root)
+    skipped = ("report", "simulate") if reads_files else ("report",)
+    stages = [stage for stage in applicable(profile) if stage.name not in skipped]
+    for stage in stages if like is not None else ():
         fingerprint = stage.fingerprint(run)
-        if not run.is_current(stage.name, fingerprint) and base.is_current(stage.name, fingerprint):
-            take_over(run, base, stage.name, fingerprint)
-    run_stages(run, [s.name for s in applicable(run.profile) if s.name != "report"], console)
+        if not run.is_current(stage.name, fingerprint) and like.is_current(stage.name, fingerprint):
+            take_over(run, like, stage.name, fingerprint)
+    run_stages(run, [stage.name for stage in stages], console)
     return run
 
 
@@ -57,7 +113,7 @@ def retested(
         console: Where stages are told.
         overrides: Settings of "coarse", "image" or "evaluation".
     """
-    profile = load_profile(str(base.path / "config.toml"), list(overrides))
+    profile = override(base.profile, list(overrides))
     profile = replace(profile, evaluation=replace(profile.evaluation, images_per_subject=0))
     run = RunFolder(folder, profile)
     console.print(f"[bold]{folder.name}[/bold]: the base's models on other responses")

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit_clusters.data.nsd import NSDConfig, prepare_nsd, trials_in
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write dataset.h5."""
-    data = run.profile.data
-    root = Path(data.root) if data.root else run.world.output("simulate", "root")
-    config = NSDConfig(
+    return {"dataset": prepare_nsd(root_of(run), run.path / "dataset.h5", config_of(run.profile))}
+
+
+def root_of(run: RunFolder) -> Path:
+    """The NSD tree that a run reads."""
+    root = run.profile.data.root
+    return Path(root) if root else run.world.output("simulate", "root")
+
+
+def config_of(profile: Profile) -> NSDConfig:
+    """What a profile reads of it."""
+    data = profile.data
+    return NSDConfig(
         subjects=data.subjects,
         image_size=data.image_size,
         betas=data.betas,
@@ -22,6 +33,5 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         draw=data.draw,
         normalisation=data.normalisation,  # type: ignore[arg-type] # NSDConfig checks it
         validation_fraction=data.validation_fraction,
-        seed=run.profile.seed,
+        seed=profile.seed,
     )
-    return {"dataset": prepare_nsd(root, run.path / "dataset.h5", config)}
