@@ -1,4 +1,4 @@
-"""A new subject from few minutes of scans: adapted, and trained from scratch on the same minutes."""
+"""A new subject from few minutes of scans: adapted, and trained from scratch on the same."""
 
 from __future__ import annotations
 

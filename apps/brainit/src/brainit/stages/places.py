@@ -60,4 +60,5 @@ def _spheres(n_vertices: int | None) -> list[NDArray[np.float64]]:
         raise ValueError("clusters.kind is 'anatomical': expected voxels that lie on fsaverage")
     mesh = fetch_surf_fsaverage(names[n_vertices])
     left, right = (load_vertices(mesh[f"sphere_{side}"]) for side in ("left", "right"))
-    return [left - (APART / 2, 0, 0), right + (APART / 2, 0, 0)]
+    shift = np.array([APART / 2, 0, 0])
+    return [left - shift, right + shift]
