@@ -7,45 +7,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
-from typer.testing import CliRunner
-
-from brainit.cli import app
+from micro import demo
 
 METHODS = {"coarse", "semantic", "fused", "shuffled", "ridge", "recovered"}
 METRICS = {"pixcorr", "ssim", "two_way_early", "two_way_late", "two_way_clip"}
-SMALL = (
-    "simulation.subjects=2",
-    "simulation.own_images=40",
-    "simulation.shared_images=10",
-    "simulation.external_images=30",
-    "data.subjects=[1, 2]",
-    "encoder.training.epochs=2",
-    "clusters.count=6",
-    "low_level.training.epochs=2",
-    "semantic.training.epochs=2",
-    "coarse.steps=5",
-    "image.steps=4",
-    "image.fused_start_step=1",
-    "evaluation.subjects=[1, 2]",
-    "evaluation.images_per_subject=4",
-    "evaluation.bootstrap=50",
-)
-
-
-def _demo(folder: Path) -> str:
-    overrides = [part for assignment in SMALL for part in ("--set", assignment)]
-    result = CliRunner().invoke(app, ["demo", "--run", str(folder), *overrides])
-    assert result.exit_code == 0, result.output + result.stderr
-    return result.stdout
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    output = _demo(folder)
-    assert output.splitlines()[-1] == f"report: {folder / 'report.html'}"
-    return folder
 
 
 def test_scores_have_the_promised_form(run: Path) -> None:
@@ -81,9 +46,9 @@ def test_nothing_is_left_half_written(run: Path) -> None:
 
 
 def test_a_second_run_skips_what_is_done(run: Path) -> None:
-    assert _demo(run).count("unchanged") == 12
+    assert demo(run).count("unchanged") == 12
 
 
 def test_same_seed_gives_the_same_scores(run: Path, tmp_path: Path) -> None:
-    _demo(tmp_path)
+    demo(tmp_path)
     assert (tmp_path / "scores.json").read_bytes() == (run / "scores.json").read_bytes()

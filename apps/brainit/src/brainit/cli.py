@@ -152,11 +152,35 @@ def adapt(
 
 @app.command()
 @_clear_errors
-def reconstruct(run: RunPath, profile: ProfileName = None, overrides: Overrides = None) -> None:
-    """Reconstruct the test images: coarse, semantic, fused and the baseline's."""
-    from brainit.pipeline import RECONSTRUCTION
+def reconstruct(
+    run: RunPath,
+    subject: Annotated[list[int] | None, typer.Option(help="Only these subjects.")] = None,
+    split: Annotated[str | None, typer.Option(help="test, val or train.")] = None,
+    trials: Annotated[
+        bool | None, typer.Option("--trials/--averages", help="Every repeat, or their average.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples of the diffusion model.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only this share of the images, such as 0/8.")
+    ] = None,
+    profile: ProfileName = None,
+    overrides: Overrides = None,
+) -> None:
+    """Reconstruct images: coarse, semantic, fused and the baseline's.
 
-    _stages(run, profile, overrides, RECONSTRUCTION)
+    What is reconstructed stays in the run's [evaluation] until it is changed. Each image is a file
+    as soon as it is made; a repeated command makes those that are missing. Several processes, each
+    with its --shard or started by a launcher, share the work.
+    """
+    from brainit.pipeline import RECONSTRUCTION, run_stages
+    from brainit.shares import Share
+
+    share = Share.parse(shard) if shard else Share.launched()
+    choice = {"subjects": subject, "split": split, "trials": trials, "samples": samples}
+    chosen = [f"evaluation.{k}={json.dumps(v)}" for k, v in choice.items() if v is not None]
+    folder = _open(run, profile, [*chosen, *(overrides or [])])
+    folder.share = share
+    run_stages(folder, RECONSTRUCTION, console)
 
 
 @app.command()

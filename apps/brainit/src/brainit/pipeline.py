@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +21,8 @@ class Stage:
     """One stage: its module in `brainit.stages`, the stages and settings that it reads.
 
     `inherits` are the stages of the base that it reads in a run that adapts one to a new subject.
+    Of a stage that is `shared`, each of several processes makes its share; of another one, one
+    process makes all while the others wait.
     """
 
     name: str
@@ -26,16 +30,22 @@ class Stage:
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     inherits: tuple[str, ...] = ()
+    shared: bool = False
 
     def fingerprint(self, run: RunFolder) -> str:
         """Hash of everything that the stage's result depends on."""
+        has = {stage.name for stage in applicable(run.profile)}
         return run.fingerprint(
-            [getattr(run.profile, key) for key in ("seed", *self.settings)],
-            self.needs,
+            [attrgetter(key)(run.profile) for key in ("seed", *self.settings)],
+            tuple(need for need in self.needs if need in has),
             self.inherits,
         )
 
 
+CHOICE = tuple(
+    f"evaluation.{name}" for name in ("subjects", "images_per_subject", "split", "trials")
+)
+"""Settings that say which scans are reconstructed."""
 STAGES = (
     Stage("simulate", "scenes, brains and scans in NSD's layout", settings=("simulation",)),
     Stage("prepare", "NSD tree to dataset.h5", ("simulate",), ("data",), ("simulate",)),
@@ -69,27 +79,47 @@ STAGES = (
         ("semantic",),
     ),
     Stage(
+        "trials",
+        "single trials of what is reconstructed",
+        ("simulate",),
+        ("data", "evaluation.subjects"),
+        ("simulate",),
+    ),
+    Stage(
         "baseline",
         "ridge regression, for comparison",
-        ("prepare",),
-        ("baseline", "models", "evaluation"),
+        ("prepare", "trials"),
+        ("baseline", "models", *CHOICE),
     ),
-    Stage("coarse", "coarse images by Deep Image Prior", ("low_level",), ("coarse", "evaluation")),
     Stage(
-        "images", "unCLIP images and their fusion", ("semantic", "coarse", "baseline"), ("image",)
+        "coarse",
+        "coarse images by Deep Image Prior",
+        ("low_level", "trials"),
+        ("coarse", *CHOICE),
+        shared=True,
+    ),
+    Stage(
+        "images",
+        "unCLIP images and their fusion",
+        ("semantic", "coarse", "baseline"),
+        ("image", "evaluation.samples"),
+        shared=True,
     ),
     Stage("evaluate", "scores with intervals and controls", ("images",), ("evaluation",)),
     Stage("report", "report.html", ("evaluate", "clusters"), ()),
 )
 TRAINING = ("encoder", "clusters", "external", "low_level", "semantic", "baseline")
-RECONSTRUCTION = ("coarse", "images")
+RECONSTRUCTION = ("trials", "baseline", "coarse", "images")
 
 
 def applicable(profile: Profile) -> list[Stage]:
     """Stages that a profile has: without a world of its own there is nothing to simulate."""
     adapts = profile.adaptation is not None and profile.adaptation.base
-    simulates = profile.simulation is not None and not adapts
-    return [stage for stage in STAGES if stage.name != "simulate" or simulates]
+    has = {
+        "simulate": profile.simulation is not None and not adapts,
+        "trials": profile.evaluation.trials,
+    }
+    return [stage for stage in STAGES if has.get(stage.name, True)]
 
 
 def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
@@ -104,13 +134,24 @@ def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
     for stage in applicable(run.profile):
         if stage.name not in wanted:
             continue
-        fingerprint = stage.fingerprint(run)
-        if run.is_current(stage.name, fingerprint):
-            console.print(f"[dim]{stage.name:<10} unchanged[/dim]")
-            continue
-        start = time.perf_counter()
-        console.print(f"[bold]{stage.name:<10}[/bold] {stage.summary}")
-        module: Any = import_module(f"brainit.stages.{stage.name}")
-        outputs = module.run(run, fingerprint)
-        run.finish(stage.name, fingerprint, time.perf_counter() - start, outputs)
-        console.print(f"[dim]{'':<10} {time.perf_counter() - start:.0f} s[/dim]")
+        several = run.share.count > 1 and not stage.shared
+        with run.alone() if several else nullcontext():
+            _run_stage(run, stage, console)
+
+
+def _run_stage(run: RunFolder, stage: Stage, console: Console) -> None:
+    fingerprint = stage.fingerprint(run)
+    if run.is_current(stage.name, fingerprint):
+        console.print(f"[dim]{stage.name:<10} unchanged[/dim]")
+        return
+    start = time.perf_counter()
+    console.print(f"[bold]{stage.name:<10}[/bold] {stage.summary}")
+    module: Any = import_module(f"brainit.stages.{stage.name}")
+    outputs = module.run(run, fingerprint)
+    seconds = time.perf_counter() - start
+    if outputs is None:
+        run.await_others(stage.name, fingerprint)
+        console.print(f"{'':<10} share {run.share} done; the last of all puts them together")
+        return
+    run.finish(stage.name, fingerprint, seconds, outputs)
+    console.print(f"[dim]{'':<10} {seconds:.0f} s[/dim]")

@@ -195,11 +195,22 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Test images reconstructed per subject (0: all) and bootstrap draws."""
+    """What is reconstructed and scored, and bootstrap draws.
+
+    Of the subjects' `images_per_subject` (0: all) first images in a `split`: the average over an
+    image's repeats, or with `trials` every repeat by itself; `samples` of the diffusion model each.
+    """
 
     subjects: tuple[int, ...]
     images_per_subject: int
     bootstrap: int
+    split: Literal["test", "val", "train"] = "test"
+    trials: bool = False
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ProfileError(f"evaluation.samples is {self.samples}, expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

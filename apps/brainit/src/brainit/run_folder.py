@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from brainit.__about__ import __version__
 from brainit.profile import Profile, dump_profile, load_profile
+from brainit.shares import Share
 
 _VERSIONS = ("torch", "diffusers", "open_clip_torch", "scikit-learn", "numpy")
 
@@ -39,6 +40,9 @@ class RunFolder:
         profile: The profile to follow. None takes the one that the folder already holds; nothing
             is written before a stage ends.
 
+    Attributes:
+        share: What of the images this process makes, if several do.
+
     Raises:
         RunError: No profile was given and the folder holds none.
     """
@@ -51,11 +55,12 @@ class RunFolder:
                 f"{path}: not a run folder (no config.toml); give --profile to start one"
             )
         self.profile = profile or load_profile(str(config))
+        self.share = Share()
+        self._awaited: dict[str, str] = {}
         self._manifest_path = path / "manifest.json"
+        self.manifest: dict[str, Any] = {"created": _now(), "stages": {}}
         if self._manifest_path.is_file():
-            self.manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
-        else:
-            self.manifest = {"created": _now(), "stages": {}}
+            self.manifest |= json.loads(self._manifest_path.read_text())
         self.manifest |= {
             "seed": self.profile.seed,
             "git_commit": _git_commit(),
@@ -100,15 +105,33 @@ class RunFolder:
         self, settings: Any, needs: tuple[str, ...], inherits: tuple[str, ...] = ()
     ) -> str:
         """Hash of a stage's settings and of the stages that it reads, here and of the base."""
-        inputs = [self._fingerprint_of(need) for need in needs]
+        inputs = [self.fingerprint_of(need) for need in needs]
         if self.base is not None:
-            inputs += [self.base._fingerprint_of(name) for name in inherits]
+            inputs += [self.base.fingerprint_of(name) for name in inherits]
         text = json.dumps([settings, inputs], sort_keys=True, default=_as_json)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _fingerprint_of(self, stage: str) -> str | None:
-        entry = self.manifest["stages"].get(stage)
-        return entry and str(entry["fingerprint"])
+    def fingerprint_of(self, stage: str) -> str:
+        """Fingerprint of a stage that is finished, or that other processes are to finish.
+
+        Empty if there is none.
+        """
+        finished = self.manifest["stages"].get(stage, {}).get("fingerprint", "")
+        return self._awaited.get(stage, str(finished))
+
+    def await_others(self, stage: str, fingerprint: str) -> None:
+        """Take note of a stage of which this process has made its share."""
+        self._awaited[stage] = fingerprint
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep this run's other processes out of such blocks; what they finished is known then."""
+        import fcntl
+
+        with (self.path / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._read_stages()
+            yield
 
     def is_current(self, stage: str, fingerprint: str) -> bool:
         """Whether the stage was finished with this fingerprint and its outputs still exist."""
@@ -121,6 +144,7 @@ class RunFolder:
         self, stage: str, fingerprint: str, seconds: float, outputs: dict[str, Path]
     ) -> None:
         """Record a finished stage."""
+        self._read_stages()  # other processes may have finished others
         self.manifest["stages"].pop(stage, None)
         self.manifest["stages"][stage] = {
             "fingerprint": fingerprint,
@@ -134,6 +158,10 @@ class RunFolder:
         """Append one line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(values, default=_as_json) + "\n")
+
+    def _read_stages(self) -> None:
+        if self._manifest_path.is_file():
+            self.manifest["stages"] = json.loads(self._manifest_path.read_text())["stages"]
 
     def _save(self) -> None:
         write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")

@@ -91,6 +91,12 @@ def read(run: RunFolder, method: str = "fused", metric: str = LATE) -> ImageScor
     """Scores of a finished run's test images."""
     with run.output("evaluate", "per_image").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == method]
+    times = sorted({int(row["repetition"]) for row in rows})
+    parts = [_columns([r for r in rows if int(r["repetition"]) == time], metric) for time in times]
+    return repetitions(parts)
+
+
+def _columns(rows: Sequence[Mapping[str, str]], metric: str) -> ImageScores:
     values: dict[str, list[float]] = {}
     ids: dict[str, list[int]] = {}
     for row in rows:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from brainit.computing import device
 from brainit.experiments.image_scores import SEED, Floats, ImageScores
+from brainit.stages.scans import Scans
 from brainit.stages.semantic import SemanticDecoder
-from brainit.stages.test_set import TestTrials
 from brainit_clusters.data.record import SubjectData
 from brainit_eval.metrics.identification import two_way
 
@@ -31,25 +31,23 @@ class TokenScorer:
     Args:
         decoder: A trained semantic branch.
         subject: Name of the subject.
-        trials: Its test trials.
+        scans: Its responses, averaged over repeats.
         truth: CLIP tokens of what it saw, [n, T, W].
     """
 
-    def __init__(
-        self, decoder: SemanticDecoder, subject: str, trials: TestTrials, truth: Tensor
-    ) -> None:
-        self.decoder, self.subject, self.trials = decoder, subject, trials
+    def __init__(self, decoder: SemanticDecoder, subject: str, scans: Scans, truth: Tensor) -> None:
+        self.decoder, self.subject, self.scans = decoder, subject, scans
         self.mean = decoder.mean.cpu()
         self.truth = (truth - self.mean).flatten(1)
 
     @torch.inference_mode()
     def without(self, lost: Voxels) -> Floats:
         """Share of distractors that each image's tokens beat, [n], without some voxels."""
-        kept = torch.ones(self.trials.activations.shape[1], device=device())
+        kept = torch.ones(self.scans.activations.shape[1], device=device())
         kept[torch.from_numpy(lost.astype(np.int64))] = 0
         parts = [
             self.decoder(x.to(device()), self.subject, kept.expand_as(x)).cpu()
-            for x in self.trials.activations.split(BATCH)
+            for x in self.scans.activations.split(BATCH)
         ]
         result: Floats = two_way((torch.cat(parts) - self.mean).flatten(1), self.truth).per_image
         return result
@@ -61,7 +59,7 @@ def lesioned(
     """Scores of all subjects without some voxels each; several choices of them are repetitions."""
     return ImageScores(
         {n: np.stack([scorer.without(v) for v in lost[n]]) for n, scorer in scorers.items()},
-        {name: scorer.trials.image_id for name, scorer in scorers.items()},
+        {name: scorer.scans.image_id for name, scorer in scorers.items()},
     )
 
 

@@ -31,10 +31,11 @@ def changed(base: RunFolder, folder: Path, overrides: Sequence[str], console: Co
     Args:
         base: A finished run.
         folder: Of the new one, which goes on if it is there.
-        overrides: Such as "clusters.count=8".
+        overrides: Such as "clusters.count=8"; where they change nothing, the base is returned.
         console: Where stages are told.
     """
-    return made(folder, override(base.profile, list(overrides)), console, base)
+    profile = override(base.profile, list(overrides))
+    return base if profile == base.profile else made(folder, profile, console, base)
 
 
 def without(base: RunFolder, folder: Path, subject: int, console: Console) -> RunFolder:
@@ -91,7 +92,9 @@ def made(
     reads_files = bool(profile.data.root)
     skipped = ("report", "simulate") if reads_files else ("report",)
     stages = [stage for stage in applicable(profile) if stage.name not in skipped]
-    for stage in stages if like is not None else ():
+    # Pictures of a stage that processes share stay with its run.
+    kept = [stage for stage in stages if not stage.shared] if like is not None else []
+    for stage in kept:
         fingerprint = stage.fingerprint(run)
         if not run.is_current(stage.name, fingerprint) and like.is_current(stage.name, fingerprint):
             take_over(run, like, stage.name, fingerprint)
@@ -114,7 +117,10 @@ def retested(
         overrides: Settings of "coarse", "image" or "evaluation".
     """
     profile = override(base.profile, list(overrides))
-    profile = replace(profile, evaluation=replace(profile.evaluation, images_per_subject=0))
+    profile = replace(
+        profile,
+        evaluation=replace(profile.evaluation, images_per_subject=0, split="test", trials=False),
+    )
     run = RunFolder(folder, profile)
     console.print(f"[bold]{folder.name}[/bold]: the base's models on other responses")
     digest = _digest(subjects)

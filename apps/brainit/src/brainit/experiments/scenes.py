@@ -18,7 +18,7 @@ from brainit.experiments.findings import Findings, dots, headline, score_table
 from brainit.experiments.image_scores import CHANCE, LATE, Estimate, difference, mean, read
 from brainit.experiments.runs import retested
 from brainit.run_folder import RunFolder
-from brainit.stages.prepare import config_of, root_of
+from brainit.stages.prepare import nsd_config, nsd_root
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.data.nsd import ScanConfig, prepare_synthetic
 from brainit_clusters.data.record import SubjectData
@@ -152,16 +152,16 @@ def _of_class(subject: SubjectData, ids: NDArray[np.int64]) -> SubjectData:
 def _tree(base: RunFolder, folder: Path) -> Path:
     """The NSD tree with NSD-synthetic in it, simulated where the base's is."""
     if base.profile.data.root:
-        return root_of(base)
+        return nsd_root(base)
     if not (folder / INFORMATION).is_file():
         from brainit.simulation.synthetic import simulate_synthetic
 
-        simulate_synthetic(folder, root_of(base))
+        simulate_synthetic(folder, nsd_root(base))
     return folder
 
 
 def _config(base: RunFolder) -> ScanConfig:
-    config = config_of(base.profile)
+    config = nsd_config(base.profile)
     return ScanConfig(
         subjects=base.profile.evaluation.subjects,
         image_size=config.image_size,

@@ -23,7 +23,7 @@ from brainit.experiments.image_scores import CHANCE, Floats, ImageScores, differ
 from brainit.experiments.lesions import TokenScorer, areas_of, as_many, lesioned
 from brainit.experiments.scene_kinds import kinds_of
 from brainit.run_folder import RunFolder
-from brainit.stages import test_set
+from brainit.stages import scans as scans_stage
 from brainit.stages.images_io import as_float
 from brainit.stages.semantic import SemanticDecoder, load_clip
 from brainit_bit.interpretation import attention_maps, on_voxels
@@ -55,16 +55,16 @@ class Maps:
 def run(base: RunFolder, out: Path, console: Console) -> Findings:
     """Read the semantic branch's attention, and leave out its clusters and the cortex's areas."""
     decoder, clip = SemanticDecoder.load(base), load_clip(base)
-    trials = test_set.load(base)
+    scans = scans_stage.load(base)
     with BrainDataset.open(base.output("prepare", "dataset")) as dataset:
-        subjects = {name: dataset.subject(name) for name in trials}
-        ids = np.unique(np.concatenate([trial.image_id for trial in trials.values()]))
+        subjects = {name: dataset.subject(name) for name in scans}
+        ids = np.unique(np.concatenate([own.image_id for own in scans.values()]))
         kinds = kinds_of(base, dataset, ids)
     with torch.inference_mode():
-        truth = {n: clip.encode(as_float(t.images)).float().cpu() for n, t in trials.items()}
-    scorers = {n: TokenScorer(decoder, n, trials[n], truth[n]) for n in trials}
+        truth = {n: clip.encode(as_float(t.images)).float().cpu() for n, t in scans.items()}
+    scorers = {n: TokenScorer(decoder, n, scans[n], truth[n]) for n in scans}
     intact = lesioned(scorers, {name: [np.empty(0, np.intp)] for name in scorers})
-    labels = {n: decoder.model.voxels(n).labels.cpu().numpy() for n in trials}
+    labels = {n: decoder.model.voxels(n).labels.cpu().numpy() for n in scans}
     n_clusters = decoder.model.config.n_clusters
     clusters = {
         k: lesioned(scorers, {n: [np.flatnonzero(labels[n] == k)] for n in scorers})
@@ -72,7 +72,7 @@ def run(base: RunFolder, out: Path, console: Console) -> Findings:
     }
     areas, controls = _areas(scorers, subjects)
     maps = maps_of(
-        [attention_maps(decoder.model, t.activations.to(device()), n) for n, t in trials.items()]
+        [attention_maps(decoder.model, t.activations.to(device()), n) for n, t in scans.items()]
     )
     costs = {k: difference(intact, part) for k, part in clusters.items()}
     tests = {f"as many random voxels - without {a}": difference(controls[a], areas[a])

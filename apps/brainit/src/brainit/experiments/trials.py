@@ -23,7 +23,7 @@ from brainit.experiments.image_scores import (
 )
 from brainit.experiments.runs import retested
 from brainit.run_folder import RunFolder
-from brainit.stages.prepare import config_of, root_of
+from brainit.stages.prepare import nsd_config, nsd_root
 from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.data.nsd import prepare_nsd
 from brainit_clusters.data.record import SubjectData
@@ -84,13 +84,13 @@ def _single_trials(base: RunFolder, path: Path) -> Path:
     """A dataset with a row a trial, of the subjects that the base is tested on."""
     if not path.is_file():
         config = replace(
-            config_of(base.profile),
+            nsd_config(base.profile),
             subjects=base.profile.evaluation.subjects,
             repeats="trials",
             trials=None,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        prepare_nsd(root_of(base), path, config)
+        prepare_nsd(nsd_root(base), path, config)
     return path
 
 

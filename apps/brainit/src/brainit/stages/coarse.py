@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from brainit.computing import device
 from brainit.profile import Coarse
 from brainit.run_folder import RunFolder
-from brainit.stages import decoding, test_set
-from brainit.stages.images_io import as_uint8, write_arrays
+from brainit.stages import decoding
 from brainit.stages.low_level import layout_of, load_target
+from brainit.stages.pictures import Pictures
+from brainit.stages.scans import Scans, batches
+from brainit.stages.scans import load as load_scans
 from brainit_bit import LevelCalibration
 from brainit_dip.config import InversionConfig
 from brainit_dip.inversion import invert
@@ -41,29 +42,45 @@ def level_weights(
     return (*weights[:-1], settings.thumbnail_weight * weights[-1]) if thumbnail else weights
 
 
-def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
-    """Write coarse.h5: one image per test trial."""
+def run(run: RunFolder, fingerprint: str) -> dict[str, Path] | None:
+    """Write a coarse image of each scan; None while other processes make some of them."""
+    settings, scans = run.profile.coarse, load_scans(run)
+    pictures = Pictures(folder_of(run, fingerprint), ("coarse",))
+    todo = [
+        (name, part)
+        for name, part in batches(run, scans, settings.batch_size)
+        if not pictures.have(name, scans[name].labels(part))
+    ]
+    if todo:
+        _make(run, scans, pictures, todo)
+    everything = slice(None)
+    if not all(pictures.have(name, own.labels(everything)) for name, own in scans.items()):
+        return None
+    return {"coarse": pictures.folder}
+
+
+def folder_of(run: RunFolder, fingerprint: str) -> Path:
+    """Where coarse images are, or will be."""
+    return run.path / "images" / f"coarse-{fingerprint[:12]}"
+
+
+def _make(
+    run: RunFolder,
+    scans: dict[str, Scans],
+    pictures: Pictures,
+    todo: list[tuple[str, slice]],
+) -> None:
     settings = run.profile.coarse
     vgg = load_target(run.profile)
     layout = layout_of(vgg)
     model = decoding.load(run, "low_level")
     calibration = LevelCalibration.load(run.output("low_level", "calibration"))
     config = inversion_config(settings, level_weights(settings, calibration, vgg.thumbnail > 0))
-    trials = test_set.load(run)
-    work = [
-        (name, start)
-        for name, trial in trials.items()
-        for start in range(0, len(trial.image_id), settings.batch_size)
-    ]
-    images: dict[str, list[Tensor]] = {name: [] for name in trials}
-    for name, start in tqdm(work, desc="coarse", leave=False):
-        part = slice(start, start + settings.batch_size)
+    for name, part in tqdm(todo, desc="coarse", leave=False):
+        own = scans[name]
         with torch.inference_mode():
-            features = calibration(
-                model(trials[name].activations[part].to(device()), name).features
-            )
+            features = calibration(model(own.activations[part].to(device()), name).features)
         maps = [m.clone() for m in layout.unpack(features.clamp(min=0))]
-        seeds = [run.profile.seed + int(image) for image in trials[name].image_id[part]]
-        images[name].append(invert(maps, vgg, config, seeds).images.cpu())
-    arrays = {name: {"coarse": as_uint8(torch.cat(parts))} for name, parts in images.items()}
-    return {"coarse": write_arrays(run.path / "coarse.h5", arrays)}
+        seeds = [run.profile.seed + int(image) for image in own.image_id[part]]
+        images = invert(maps, vgg, config, seeds).images.cpu()
+        pictures.write(name, own.labels(part), {"coarse": images})

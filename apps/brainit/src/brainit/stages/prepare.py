@@ -11,17 +11,18 @@ from brainit_clusters.data.nsd import NSDConfig, prepare_nsd, trials_in
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     """Write dataset.h5."""
-    return {"dataset": prepare_nsd(root_of(run), run.path / "dataset.h5", config_of(run.profile))}
+    config = nsd_config(run.profile)
+    return {"dataset": prepare_nsd(nsd_root(run), run.path / "dataset.h5", config)}
 
 
-def root_of(run: RunFolder) -> Path:
-    """The NSD tree that a run reads."""
+def nsd_root(run: RunFolder) -> Path:
+    """The tree that the profile names, or the simulated one."""
     root = run.profile.data.root
     return Path(root) if root else run.world.output("simulate", "root")
 
 
-def config_of(profile: Profile) -> NSDConfig:
-    """What a profile reads of it."""
+def nsd_config(profile: Profile) -> NSDConfig:
+    """What the profile reads, and how."""
     data = profile.data
     return NSDConfig(
         subjects=data.subjects,

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from brainit.profile import dump_profile
+from brainit.profile import Evaluation, dump_profile
 from brainit.run_folder import RunFolder
 from brainit.stages.images_io import read_arrays
 from brainit_clusters.clusters import VoxelClusters
@@ -52,18 +52,18 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     images = read_arrays(run.output("images", "reconstructions"))
     gallery = _gallery(images, _per_image(run))
     accuracy = read_arrays(run.output("evaluate", "encoder_accuracy"))
-    n_images = len(next(iter(images.values()))["image_id"])
+    n_images = len(np.unique(next(iter(images.values()))["image_id"]))
     simulated = run.profile.simulation is not None
     report = Report(
         title="Brain-IT: images reconstructed from fMRI",
         subtitle=(
             f"{len(images)} {'simulated ' if simulated else ''}subjects, "
-            f"{n_images} held-out images each, "
+            f"{n_images} {_which(run.profile.evaluation)} each, "
             f"profile {run.profile.name!r}"
         ),
         headline=_headline(scores, accuracy),
         galleries=[gallery],
-        tables=[_table(scores, len(images), n_images, run.profile.evaluation.bootstrap)],
+        tables=[_table(scores, len(images), n_images, run.profile.evaluation)],
         figures=_figures(run, accuracy),
         settings=_settings(run),
         limits=_limits(simulated),
@@ -77,7 +77,11 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
 
 def _per_image(run: RunFolder) -> dict[tuple[str, int], float]:
     with run.output("evaluate", "per_image").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == "fused"]
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["method"] == "fused" and row["repetition"] == "0"
+        ]
     return {(row["subject"], int(row["image_id"])): float(row[RANKED_BY]) for row in rows}
 
 
@@ -137,17 +141,27 @@ def _share_of_ceiling(accuracy: dict[str, dict[str, np.ndarray]]) -> float:
     return float(np.nanmedian(np.concatenate(shares)))
 
 
-def _table(scores: dict[str, Any], n_subjects: int, n_images: int, draws: int) -> ScoreTable:
+def _which(settings: Evaluation) -> str:
+    """What was reconstructed, in words."""
+    names = {"test": "held-out images", "val": "validation images", "train": "training images"}
+    trials = ", from single trials" if settings.trials else ""
+    samples = f", {settings.samples} samples" if settings.samples > 1 else ""
+    return names[settings.split] + trials + samples
+
+
+def _table(
+    scores: dict[str, Any], n_subjects: int, n_images: int, settings: Evaluation
+) -> ScoreTable:
     rows = [
         ScoreRow(label, scores[method], note, control)
         for method, (label, note, control) in METHODS.items()
         if method in scores
     ]
     caption = (
-        f"Means over {n_subjects} subjects of {n_images} test images, with 95 % bootstrap "
-        f"intervals ({draws} draws over images). Early and late: EfficientNet-Lite0 with ImageNet "
-        "weights, which neither the simulation nor the decoder uses. CLIP: the decoder's own "
-        "image model, a kinder judge."
+        f"Means over {n_subjects} subjects of {n_images} {_which(settings)}, with 95 % bootstrap "
+        f"intervals ({settings.bootstrap} draws over images). Early and late: EfficientNet-Lite0 "
+        "with ImageNet weights, which neither the simulation nor the decoder uses. CLIP: the "
+        "decoder's own image model, a kinder judge."
     )
     return ScoreTable(rows, caption=caption)
 
