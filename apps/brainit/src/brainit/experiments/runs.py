@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from brainit.adaptation import adapted_profile
-from brainit.pipeline import applicable, run_stages
+from brainit.pipeline import Stage, applicable, run_stages
 from brainit.profile import Profile, override
 from brainit.run_folder import RunFolder
 from brainit_clusters.data.dataset import BrainDataset
@@ -47,9 +47,13 @@ def without(base: RunFolder, folder: Path, subject: int, console: Console) -> Ru
 
 
 def adapted(
-    base: RunFolder, folder: Path, subject: int, overrides: Sequence[str], console: Console,
+    base: RunFolder,
+    folder: Path,
+    subject: int,
+    overrides: Sequence[str],
+    console: Console,
     like: RunFolder | None = None,
-) -> RunFolder:  # fmt: skip
+) -> RunFolder:
     """A run that adapts a base to a subject that it was not trained on.
 
     Args:
@@ -89,23 +93,30 @@ def made(
     """
     run = RunFolder(folder, profile)
     console.print(f"[bold]{folder.name}[/bold]")
-    reads_files = bool(profile.data.root)
-    skipped = ("report", "simulate") if reads_files else ("report",)
+    skipped = {"report", "simulate"} if profile.data.root else {"report"}
     stages = [stage for stage in applicable(profile) if stage.name not in skipped]
-    # Pictures of a stage that processes share stay with its run.
-    kept = [stage for stage in stages if not stage.shared] if like is not None else []
-    for stage in kept:
-        fingerprint = stage.fingerprint(run)
-        if not run.is_current(stage.name, fingerprint) and like.is_current(stage.name, fingerprint):
-            take_over(run, like, stage.name, fingerprint)
+    if like is not None:
+        _take_over_same(run, like, stages)
     run_stages(run, [stage.name for stage in stages], console)
     return run
 
 
+def _take_over_same(run: RunFolder, like: RunFolder, stages: Sequence[Stage]) -> None:
+    for stage in stages:
+        if stage.shared:
+            continue  # its pictures stay with its run
+        fingerprint = stage.fingerprint(run)
+        if not run.is_current(stage.name, fingerprint) and like.is_current(stage.name, fingerprint):
+            take_over(run, like, stage.name, fingerprint)
+
+
 def retested(
-    base: RunFolder, folder: Path, subjects: Mapping[str, SubjectData], images: BrainDataset,
-    console: Console, overrides: Sequence[str] = (),
-) -> RunFolder:  # fmt: skip
+    base: RunFolder,
+    folder: Path,
+    subjects: Mapping[str, SubjectData],
+    images: BrainDataset,
+    console: Console,
+) -> RunFolder:
     """The base's models, tested on other responses: a run with new scores and nothing trained.
 
     Args:
@@ -114,7 +125,6 @@ def retested(
         subjects: Whose rows are tested in place of the base's test rows, all of them.
         images: What they saw.
         console: Where stages are told.
-        overrides: Settings of "coarse", "image" or "evaluation".
     """
     profile = override(base.profile, list(overrides))
     profile = replace(
