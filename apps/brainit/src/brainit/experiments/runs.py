@@ -126,12 +126,9 @@ def retested(
         images: What they saw.
         console: Where stages are told.
     """
-    profile = override(base.profile, list(overrides))
-    profile = replace(
-        profile,
-        evaluation=replace(profile.evaluation, images_per_subject=0, split="test", trials=False),
-    )
-    run = RunFolder(folder, profile)
+    every = {"images_per_subject": 0, "split": "test", "trials": False}
+    tested = replace(base.profile.evaluation, **every)  # type: ignore[arg-type]
+    run = RunFolder(folder, replace(base.profile, evaluation=tested))
     console.print(f"[bold]{folder.name}[/bold]: the base's models on other responses")
     digest = _digest(subjects)
     dataset = folder / "dataset.h5"
