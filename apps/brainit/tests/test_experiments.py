@@ -15,13 +15,13 @@ import torch
 from rich.console import Console
 
 from brainit.experiments import (
+    attention,
     branches,
     image_scores,
     left_out,
     lesions,
     runs,
     scenes,
-    tokens,
     transfer,
     trials,
 )
@@ -281,12 +281,12 @@ def test_classes_of_a_subjects_own_images_are_numbered_on(tmp_path: Path) -> Non
 
 
 def test_maps_have_their_centres_where_tokens_look() -> None:
-    attention = np.zeros((2, 9, 2))
-    attention[:, 2, 0] = 1  # top right of three by three
-    attention[:, :, 1] = 1
-    maps = tokens.maps_of([attention, attention])
+    looks = np.zeros((2, 9, 2))
+    looks[:, 2, 0] = 1  # top right of three by three
+    looks[:, :, 1] = 1
+    maps = attention.maps_of([looks, looks])
     np.testing.assert_allclose((maps.x, maps.y), [[2 / 3, 0], [2 / 3, 0]], atol=1e-12)
-    assert tokens.correlation(np.array([0, 1, np.nan]), np.array([2, 5, 1])) == pytest.approx(1)
+    assert attention.correlation(np.array([0, 1, np.nan]), np.array([2, 5, 1])) == pytest.approx(1)
 
 
 def test_loss_by_kind_is_the_mean_over_images_that_show_it() -> None:
@@ -294,7 +294,9 @@ def test_loss_by_kind_is_the_mean_over_images_that_show_it() -> None:
     intact = ImageScores({"subj01": np.array([[0.9, 0.8, 0.7]])}, ids)
     without = ImageScores({"subj01": np.array([[0.5, 0.8, 0.6]])}, ids)
     kinds = {1: frozenset({"food"}), 2: frozenset({"food", "tools"}), 3: frozenset()}
-    assert tokens.loss_by_kind(intact, without, kinds) == pytest.approx({"food": 0.2, "tools": 0.0})
+    assert lesions.loss_by_kind(intact, without, kinds) == pytest.approx(
+        {"food": 0.2, "tools": 0.0}
+    )
 
 
 def test_a_lesion_leaves_out_its_voxels_alone() -> None:

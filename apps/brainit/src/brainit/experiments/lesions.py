@@ -80,3 +80,16 @@ def as_many(n_voxels: int, voxels: Voxels) -> list[Voxels]:
     """Random draws of as many voxels: what a lesion of this size costs anyway."""
     rng = np.random.default_rng([SEED, len(voxels)])
     return [rng.permutation(n_voxels)[: len(voxels)] for _ in range(RANDOM_DRAWS)]
+
+
+def loss_by_kind(
+    intact: ImageScores, without: ImageScores, kinds: Mapping[int, frozenset[str]]
+) -> dict[str, float]:
+    """Fall of the score, mean over the images of all subjects that show a kind of object."""
+    falls: dict[str, list[float]] = {}
+    for name, row in intact.of_images().items():
+        fall = row - without.of_images()[name]
+        for image, value in zip(intact.ids[name].tolist(), fall.tolist(), strict=True):
+            for kind in kinds[image]:
+                falls.setdefault(kind, []).append(value)
+    return {kind: float(np.mean(falls[kind])) for kind in sorted(falls)}

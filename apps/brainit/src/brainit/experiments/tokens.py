@@ -1,30 +1,44 @@
-"""What brain tokens hold: where image tokens look, and what is lost without a cluster or an area.
-
-Attention maps: Brain-IT (arXiv 2510.25976), image tokens to functional clusters.
-"""
+"""What brain tokens hold: where image tokens look, and what is lost without a cluster or an area."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isqrt
+from functools import cached_property, partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure as Plot
+from numpy.typing import NDArray
 from rich.console import Console
 from tqdm.auto import tqdm
 
 from brainit.computing import device
+from brainit.experiments.attention import (
+    Maps,
+    correlation,
+    draw_maps,
+    main_area,
+    maps_of,
+    share_left,
+)
 from brainit.experiments.findings import Findings, dots, headline
-from brainit.experiments.image_scores import CHANCE, Floats, ImageScores, difference, mean
-from brainit.experiments.lesions import TokenScorer, areas_of, as_many, lesioned
+from brainit.experiments.image_scores import (
+    CHANCE,
+    Difference,
+    Floats,
+    ImageScores,
+    difference,
+    mean,
+)
+from brainit.experiments.lesions import TokenScorer, areas_of, as_many, lesioned, loss_by_kind
 from brainit.experiments.scene_kinds import kinds_of
 from brainit.run_folder import RunFolder
 from brainit.stages import scans as scans_stage
 from brainit.stages.images_io import as_float
+from brainit.stages.scans import Scans
 from brainit.stages.semantic import SemanticDecoder, load_clip
 from brainit_bit.interpretation import attention_maps, on_voxels
 from brainit_clusters.data.dataset import BrainDataset
@@ -33,89 +47,111 @@ from brainit_clusters.plot import plot_values
 from brainit_eval.report import Figure
 
 CLEAR = ("higher", "lower")
-SHOWN = 12
-"""Clusters whose maps are drawn: those that are looked at most."""
 
 
 @dataclass(frozen=True, eq=False)
-class Maps:
-    """Attention of image tokens to clusters, mean over blocks, images and subjects.
+class Measured:
+    """Scores by decoded tokens, intact and with something left out, and the maps of attention.
 
     Attributes:
-        attention: float64 [side, side, K]; sums to 1 over clusters.
-        x: Centre of a cluster's map from left (-1) to right (1), [K].
-        y: From below (-1) to above (1), [K].
+        subjects: By name.
+        labels: Subject -> cluster of each voxel.
+        intact: With all voxels.
+        clusters: Without each cluster.
+        areas: Without each area.
+        controls: Without as many random voxels.
+        maps: Of attention.
+        on_voxels: From a value of each cluster to one of each voxel of the first subject.
     """
 
-    attention: Floats
-    x: Floats
-    y: Floats
+    subjects: Mapping[str, SubjectData]
+    labels: Mapping[str, NDArray[np.int64]]
+    intact: ImageScores
+    clusters: Mapping[int, ImageScores]
+    areas: Mapping[str, ImageScores]
+    controls: Mapping[str, ImageScores]
+    maps: Maps
+    on_voxels: Callable[[Floats], Floats]
+
+    @cached_property
+    def main_areas(self) -> dict[int, str]:
+        """The area that holds most of each cluster's voxels."""
+        return {k: main_area(self.subjects, self.labels, k) for k in self.clusters}
+
+    @cached_property
+    def costs(self) -> dict[int, Difference]:
+        """What the loss of each cluster costs."""
+        return {k: difference(self.intact, part) for k, part in self.clusters.items()}
 
 
 def run(base: RunFolder, out: Path, console: Console) -> Findings:
     """Read the semantic branch's attention, and leave out its clusters and the cortex's areas."""
-    decoder, clip = SemanticDecoder.load(base), load_clip(base)
     scans = scans_stage.load(base)
     with BrainDataset.open(base.output("prepare", "dataset")) as dataset:
         subjects = {name: dataset.subject(name) for name in scans}
         ids = np.unique(np.concatenate([own.image_id for own in scans.values()]))
         kinds = kinds_of(base, dataset, ids)
+    return findings(base, measure(base, subjects, scans), kinds)
+
+
+def measure(
+    base: RunFolder, subjects: Mapping[str, SubjectData], scans: Mapping[str, Scans]
+) -> Measured:
+    """Score the semantic branch's tokens without each cluster and each area."""
+    decoder, clip = SemanticDecoder.load(base), load_clip(base)
+    model = decoder.model
     with torch.inference_mode():
-        truth = {n: clip.encode(as_float(t.images)).float().cpu() for n, t in scans.items()}
-    scorers = {n: TokenScorer(decoder, n, scans[n], truth[n]) for n in scans}
-    intact = lesioned(scorers, {name: [np.empty(0, np.intp)] for name in scorers})
-    labels = {n: decoder.model.voxels(n).labels.cpu().numpy() for n in scans}
-    n_clusters = decoder.model.config.n_clusters
+        truth = {n: clip.encode(as_float(own.images)).float().cpu() for n, own in scans.items()}
+    scorers = {name: TokenScorer(decoder, name, scans[name], truth[name]) for name in scans}
+    labels = {name: model.voxels(name).labels.cpu().numpy() for name in scans}
     clusters = {
         k: lesioned(scorers, {n: [np.flatnonzero(labels[n] == k)] for n in scorers})
-        for k in tqdm(range(n_clusters), desc="lesions of clusters", leave=False)
+        for k in tqdm(range(model.config.n_clusters), desc="lesions of clusters", leave=False)
     }
     areas, controls = _areas(scorers, subjects)
-    maps = maps_of(
-        [attention_maps(decoder.model, t.activations.to(device()), n) for n, t in scans.items()]
+    attention = [
+        attention_maps(model, own.activations.to(device()), name) for name, own in scans.items()
+    ]
+    return Measured(
+        subjects=subjects,
+        labels=labels,
+        intact=lesioned(scorers, {name: [np.empty(0, np.intp)] for name in scorers}),
+        clusters=clusters,
+        areas=areas,
+        controls=controls,
+        maps=maps_of(attention),
+        on_voxels=partial(on_voxels, model, next(iter(scans))),
     )
-    costs = {k: difference(intact, part) for k, part in clusters.items()}
-    tests = {f"as many random voxels - without {a}": difference(controls[a], areas[a])
-             for a in areas}  # fmt: skip
-    left = np.array([_share_left(subjects, labels, k) for k in range(n_clusters)])
-    crossed = correlation(left, maps.x)
-    first = next(iter(subjects))
-    cost = np.array([costs[k].value for k in range(n_clusters)])
-    names = {k: main_area(subjects, labels, k) for k in range(n_clusters)}
-    drawn = subjects[first]
-    figures = [
-        Figure("Where image tokens look", "Attention to each of the clusters that are looked at "
-               "most, over the places of the image; the area that holds most of its voxels.",
-               draw_maps(maps, names), wide=True),
-        Figure(f"Places that clusters tell of, {first}", "Centre of each cluster's map from the "
-               "left (-1) to the right (1) of the image, on its voxels.",
-               plot_values(drawn, on_voxels(decoder.model, first, maps.x), colours="coolwarm")),
-        Figure(f"What a cluster's loss costs, {first}", "Fall of two-way identification by tokens "
-               "without the cluster, on its voxels.",
-               plot_values(drawn, on_voxels(decoder.model, first, cost))),
-        Figure("What an area's loss costs", "Two-way identification by tokens without an area, "
-               "and without as many random voxels; the line is chance.",
-               dots({"without the area": {a: mean(s) for a, s in areas.items()},
-                     "without as many": {a: mean(s) for a, s in controls.items()}},
-                    "two-way, CLIP tokens", CHANCE), wide=True),
-    ]  # fmt: skip
-    by_kind = {a: loss_by_kind(intact, s, kinds) for a, s in areas.items()} if kinds else {}
-    if by_kind:
-        figures.append(
-            Figure(
-                "Areas and kinds of object",
-                "Fall of two-way identification without an area, over images that show a kind.",
-                draw_table(by_kind),
-            )
-        )
+
+
+def findings(base: RunFolder, found: Measured, kinds: Mapping[int, frozenset[str]]) -> Findings:
+    """What was measured, in words, figures and numbers.
+
+    Args:
+        base: The run.
+        found: What was measured.
+        kinds: Image id -> kinds of object; empty if they are not known.
+    """
+    tests = {
+        f"as many random voxels - without {area}": difference(found.controls[area], without)
+        for area, without in found.areas.items()
+    }
+    left = np.array([share_left(found.subjects, found.labels, k) for k in found.clusters])
+    crossed = correlation(left, found.maps.x)
+    by_kind = {
+        area: loss_by_kind(found.intact, without, kinds)
+        for area, without in (found.areas if kinds else {}).items()
+    }
     return Findings(
         title="What brain tokens hold",
         question="Where do image tokens look, and what is lost without a cluster or an area?",
         runs={"base": base},
-        headline=[headline("two-way, CLIP tokens, intact", mean(intact))],
-        figures=figures,
+        headline=[headline("two-way, CLIP tokens, intact", mean(found.intact))],
+        figures=_figures(found, by_kind),
         tests=tests,
-        estimates={f"cost of cluster {k} ({names[k]})": costs[k] for k in costs},
+        estimates={
+            f"cost of cluster {k} ({found.main_areas[k]})": cost for k, cost in found.costs.items()
+        },
         sentences=[
             "Correlation over clusters of the share of left-hemisphere voxels with how far right "
             f"image tokens look for it: {crossed:+.2f} (vision is crossed: above 0).",
@@ -126,15 +162,53 @@ def run(base: RunFolder, out: Path, console: Console) -> Findings:
             "Scores are of decoded tokens, not of images.",
         ],
         numbers={
-            "attention": maps.attention.round(5),
-            "centre_x": maps.x,
-            "centre_y": maps.y,
+            "attention": found.maps.attention.round(5),
+            "centre_x": found.maps.x,
+            "centre_y": found.maps.y,
             "share_left": left,
             "crossed": crossed,
-            "main_area": names,
+            "main_area": found.main_areas,
             "loss_by_area_and_kind": by_kind,
         },
     )
+
+
+def _figures(found: Measured, by_kind: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+    name, subject = next(iter(found.subjects.items()))
+    cost = np.array([gap.value for gap in found.costs.values()])
+    lost = {area: mean(scores) for area, scores in found.areas.items()}
+    random = {area: mean(scores) for area, scores in found.controls.items()}
+    figures = [
+        Figure(
+            "Where image tokens look",
+            "Attention to the clusters that are looked at most, over the places of the image; "
+            "the area that holds most of a cluster's voxels.",
+            draw_maps(found.maps, found.main_areas),
+            wide=True,
+        ),
+        Figure(
+            f"Places that clusters tell of, {name}",
+            "Centre of each cluster's map from the left (-1) to the right (1) of the image, on "
+            "its voxels.",
+            plot_values(subject, found.on_voxels(found.maps.x), colours="coolwarm"),
+        ),
+        Figure(
+            f"What a cluster's loss costs, {name}",
+            "Fall of two-way identification by tokens without the cluster, on its voxels.",
+            plot_values(subject, found.on_voxels(cost)),
+        ),
+        Figure(
+            "What an area's loss costs",
+            "Two-way identification by tokens without an area, and without as many random "
+            "voxels; the line is chance.",
+            dots({"the area": lost, "as many": random}, "two-way, CLIP tokens", CHANCE),
+            wide=True,
+        ),
+    ]
+    if by_kind:
+        caption = "Fall of two-way identification without an area, over images that show a kind."
+        figures.append(Figure("Areas and kinds of object", caption, draw_table(by_kind)))
+    return figures
 
 
 def _areas(
@@ -149,70 +223,6 @@ def _areas(
         draws = {n: as_many(subjects[n].n_voxels, found[n][area]) for n in scorers}
         controls[area] = lesioned(scorers, draws)
     return areas, controls
-
-
-def maps_of(attention: list[Floats]) -> Maps:
-    """Average attention [blocks, Q, K] of several subjects, and find each cluster's centre."""
-    together = np.mean([one.mean(0) for one in attention], axis=0)
-    side = isqrt(len(together))
-    place = (np.arange(side) + 0.5) / side * 2 - 1
-    image = together.reshape(side, side, -1)
-    share = image / image.sum((0, 1))
-    x = np.einsum("yxk,x->k", share, place)
-    return Maps(image, x, -np.einsum("yxk,y->k", share, place))
-
-
-def correlation(one: Floats, other: Floats) -> float:
-    """Pearson's, over what is known of both."""
-    known = np.isfinite(one) & np.isfinite(other)
-    return float(np.corrcoef(one[known], other[known])[0, 1])
-
-
-def main_area(
-    subjects: Mapping[str, SubjectData], labels: Mapping[str, Floats], cluster: int
-) -> str:
-    """The labelled area that holds most of a cluster's voxels; "-" if none holds any."""
-    counts: dict[str, int] = {}
-    for name, subject in subjects.items():
-        own = np.flatnonzero(labels[name] == cluster)
-        for area, voxels in areas_of(subject).items():
-            counts[area] = counts.get(area, 0) + len(np.intersect1d(own, voxels))
-    best = max(counts, key=lambda area: counts[area], default="-")
-    return best if counts.get(best) else "-"
-
-
-def _share_left(
-    subjects: Mapping[str, SubjectData], labels: Mapping[str, Floats], cluster: int
-) -> float:
-    sides = np.concatenate(
-        [subject.hemisphere[labels[name] == cluster] for name, subject in subjects.items()]
-    )
-    return float((sides == 0).mean()) if len(sides) else float("nan")
-
-
-def loss_by_kind(
-    intact: ImageScores, without: ImageScores, kinds: Mapping[int, frozenset[str]]
-) -> dict[str, float]:
-    """Fall of the score, mean over the images of all subjects that show a kind of object."""
-    falls: dict[str, list[float]] = {}
-    for name, row in intact.of_images().items():
-        fall = row - without.of_images()[name]
-        for image, value in zip(intact.ids[name].tolist(), fall.tolist(), strict=True):
-            for kind in kinds[image]:
-                falls.setdefault(kind, []).append(value)
-    return {kind: float(np.mean(falls[kind])) for kind in sorted(falls)}
-
-
-def draw_maps(maps: Maps, names: Mapping[int, str]) -> Plot:
-    """Maps of the clusters that are looked at most."""
-    order = np.argsort(-maps.attention.sum((0, 1)))[:SHOWN]
-    figure, axes = plt.subplots(2, SHOWN // 2, figsize=(11, 4.2), layout="constrained")
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, cluster in zip(axes.flat, order.tolist(), strict=False):
-        ax.imshow(maps.attention[..., cluster], cmap="magma", vmin=0)
-        ax.set_title(f"{cluster}: {names[cluster]}", fontsize=9)
-    return figure
 
 
 def draw_table(table: Mapping[str, Mapping[str, float]]) -> Plot:
