@@ -1,4 +1,4 @@
-"""What brain tokens hold: where image tokens look, and what is lost without a cluster or an area."""
+"""What brain tokens hold: where image tokens look, what is lost without a cluster or an area."""
 
 from __future__ import annotations
 
