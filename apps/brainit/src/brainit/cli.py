@@ -74,11 +74,14 @@ def _stages(
 def _open(run: Path, profile: str | None, overrides: list[str] | None) -> Any:
     from brainit.profile import load_profile
     from brainit.run_folder import RunFolder
+    from brainit.shares import Share
 
     config = run / "config.toml"
     if profile is None and overrides and config.is_file():
         profile = str(config)
-    return RunFolder(run, load_profile(profile, overrides) if profile else None)
+    folder = RunFolder(run, load_profile(profile, overrides) if profile else None)
+    folder.share = Share.launched()
+    return folder
 
 
 @app.command()
@@ -141,12 +144,14 @@ def adapt(
     from brainit.pipeline import TRAINING, run_stages
     from brainit.profile import override
     from brainit.run_folder import RunFolder
+    from brainit.shares import Share
 
     if run.resolve() == base.resolve():
         raise ValueError(f"--run {run}: is the base; name another folder for the adapted run")
     profile = adapted_profile(RunFolder(base), subject)
     how = (f"data.minutes={minutes}", f"data.trials={trials}", f"data.draw={draw}")
     folder = RunFolder(run, override(profile, [*how, *(overrides or [])]))
+    folder.share = Share.launched()
     run_stages(folder, ("prepare", *TRAINING), console)
 
 
@@ -175,11 +180,11 @@ def reconstruct(
     from brainit.pipeline import RECONSTRUCTION, run_stages
     from brainit.shares import Share
 
-    share = Share.parse(shard) if shard else Share.launched()
+    share = Share.parse(shard) if shard else None
     choice = {"subjects": subject, "split": split, "trials": trials, "samples": samples}
     chosen = [f"evaluation.{k}={json.dumps(v)}" for k, v in choice.items() if v is not None]
     folder = _open(run, profile, [*chosen, *(overrides or [])])
-    folder.share = share
+    folder.share = share or folder.share
     run_stages(folder, RECONSTRUCTION, console)
 
 

@@ -21,8 +21,8 @@ class Stage:
     """One stage: its module in `brainit.stages`, the stages and settings that it reads.
 
     `inherits` are the stages of the base that it reads in a run that adapts one to a new subject.
-    Of a stage that is `shared`, each of several processes makes its share; of another one, one
-    process makes all while the others wait.
+    Several processes train and make images `together`; of another stage, one process makes all
+    while the others wait.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     inherits: tuple[str, ...] = ()
-    shared: bool = False
+    together: bool = False
 
     def fingerprint(self, run: RunFolder) -> str:
         """Hash of everything that the stage's result depends on."""
@@ -55,6 +55,7 @@ STAGES = (
         ("prepare",),
         ("encoder", "models"),
         ("encoder",),
+        together=True,
     ),
     Stage(
         "clusters",
@@ -70,6 +71,7 @@ STAGES = (
         ("clusters", "external"),
         ("low_level", "models"),
         ("low_level",),
+        together=True,
     ),
     Stage(
         "semantic",
@@ -77,6 +79,15 @@ STAGES = (
         ("clusters", "external"),
         ("semantic", "models"),
         ("semantic",),
+        together=True,
+    ),
+    Stage(
+        "joint",
+        "the semantic transformer and the diffusion model together",
+        ("semantic",),
+        ("stage2", "models"),
+        ("joint",),
+        together=True,
     ),
     Stage(
         "trials",
@@ -96,19 +107,19 @@ STAGES = (
         "coarse images by Deep Image Prior",
         ("low_level", "trials"),
         ("coarse", *CHOICE),
-        shared=True,
+        together=True,
     ),
     Stage(
         "images",
         "unCLIP images and their fusion",
-        ("semantic", "coarse", "baseline"),
+        ("semantic", "joint", "coarse", "baseline"),
         ("image", "evaluation.samples"),
-        shared=True,
+        together=True,
     ),
     Stage("evaluate", "scores with intervals and controls", ("images",), ("evaluation",)),
     Stage("report", "report.html", ("evaluate", "clusters"), ()),
 )
-TRAINING = ("encoder", "clusters", "external", "low_level", "semantic", "baseline")
+TRAINING = ("encoder", "clusters", "external", "low_level", "semantic", "joint", "baseline")
 RECONSTRUCTION = ("trials", "baseline", "coarse", "images")
 
 
@@ -117,6 +128,7 @@ def applicable(profile: Profile) -> list[Stage]:
     adapts = profile.adaptation is not None and profile.adaptation.base
     has = {
         "simulate": profile.simulation is not None and not adapts,
+        "joint": profile.stage2 is not None,
         "trials": profile.evaluation.trials,
     }
     return [stage for stage in STAGES if has.get(stage.name, True)]
@@ -134,8 +146,8 @@ def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
     for stage in applicable(run.profile):
         if stage.name not in wanted:
             continue
-        several = run.share.count > 1 and not stage.shared
-        with run.alone() if several else nullcontext():
+        waits = run.share.count > 1 and not stage.together
+        with run.alone() if waits else nullcontext():
             _run_stage(run, stage, console)
 
 

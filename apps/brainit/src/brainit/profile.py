@@ -150,6 +150,22 @@ class LowLevel(Decoder):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage2:
+    """The semantic transformer and the UNet together, on the diffusion loss; absent: they stay.
+
+    Of the UNet all weights learn ("full"), added matrices of `rank` in its attentions ("low_rank")
+    or none ("frozen"). `dropout` is how often tokens are replaced by random ones, for guidance.
+    """
+
+    unet: Literal["full", "low_rank", "frozen"]
+    rank: int
+    gradient_checkpointing: bool
+    noise_offset: float
+    dropout: float
+    training: Training
+
+
+@dataclass(frozen=True, kw_only=True)
 class Coarse:
     """Deep Image Prior inversion of predicted VGG features: a preset, its steps and precision.
 
@@ -247,6 +263,7 @@ class Profile:
     baseline: Baseline
     evaluation: Evaluation
     simulation: Simulation | None = field(default=None)
+    stage2: Stage2 | None = field(default=None)
     adaptation: Adaptation | None = field(default=None)
 
 

@@ -41,7 +41,7 @@ class RunFolder:
             is written before a stage ends.
 
     Attributes:
-        share: What of the images this process makes, if several do.
+        share: Which of several processes this is.
 
     Raises:
         RunError: No profile was given and the folder holds none.
@@ -68,7 +68,8 @@ class RunFolder:
         }
         if profile is not None:
             write_text(config, dump_profile(profile))
-            self._save()
+            if not self._manifest_path.is_file():
+                self._save()
 
     @cached_property
     def base(self) -> RunFolder | None:

@@ -39,10 +39,10 @@ class Share:
 
         Processes on one machine are dealt its GPUs.
         """
-        import torch
-
         for index, count, local in _LAUNCHERS:
             if index in os.environ and count in os.environ:
+                import torch
+
                 if torch.cuda.is_available():
                     torch.cuda.set_device(int(os.environ[local]) % torch.cuda.device_count())
                 return cls(int(os.environ[index]), int(os.environ[count]))

@@ -19,8 +19,10 @@ from brainit_clusters.data.dataset import BrainDataset
 from brainit_clusters.data.record import SubjectData
 from brainit_clusters.data.writing import write_dataset
 
-TRAINED = ("encoder", "clusters", "external", "low_level", "semantic")
+TRAINED = ("encoder", "clusters", "external", "low_level", "semantic", "joint")
 TESTED = ("baseline", "coarse", "images", "evaluate")
+PICTURES = ("coarse", "images")
+"""Stages whose files stay with their run."""
 
 
 def changed(base: RunFolder, folder: Path, overrides: Sequence[str], console: Console) -> RunFolder:
@@ -103,8 +105,8 @@ def made(
 
 def _take_over_same(run: RunFolder, like: RunFolder, stages: Sequence[Stage]) -> None:
     for stage in stages:
-        if stage.shared:
-            continue  # its pictures stay with its run
+        if stage.name in PICTURES:
+            continue
         fingerprint = stage.fingerprint(run)
         if not run.is_current(stage.name, fingerprint) and like.is_current(stage.name, fingerprint):
             take_over(run, like, stage.name, fingerprint)
@@ -135,7 +137,7 @@ def retested(
     if not run.is_current("prepare", digest):
         _write(base, dataset, subjects, images)
         run.finish("prepare", digest, 0.0, {"dataset": dataset})
-    for name in TRAINED:
+    for name in (name for name in TRAINED if name in base.manifest["stages"]):
         # What is tested is no part of a trained stage, but what follows must know of it.
         trained = base.manifest["stages"][name]["fingerprint"]
         take_over(run, base, name, hashlib.sha256(f"{trained} {digest}".encode()).hexdigest())

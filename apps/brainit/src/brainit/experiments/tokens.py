@@ -159,7 +159,7 @@ def findings(base: RunFolder, found: Measured, kinds: Mapping[int, frozenset[str
         ],
         limits=[
             "A lesion leaves voxels out of the attention; a brain would do otherwise.",
-            "Scores are of decoded tokens, not of images.",
+            "Scores are of decoded tokens, not of images; stage 2 is left aside.",
         ],
         numbers={
             "attention": found.maps.attention.round(5),

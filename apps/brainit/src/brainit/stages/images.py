@@ -14,18 +14,16 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from brainit.computing import PRECISIONS, device
-from brainit.models import resolve
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
-from brainit.stages import coarse
+from brainit.stages import coarse, joint
 from brainit.stages.images_io import as_float, read_arrays, write_arrays
 from brainit.stages.pictures import Pictures
 from brainit.stages.scans import Scans, batches
 from brainit.stages.scans import load as load_scans
-from brainit.stages.semantic import SemanticDecoder, load_clip
+from brainit.stages.semantic import load_clip
 from brainit_diffusion.fusion import Refiner, fuse
 from brainit_diffusion.refine import lazy_refiner
-from brainit_diffusion.unclip import UnCLIP
 
 KINDS = ("coarse", "ridge_coarse", "semantic", "fused", "ridge", "recovered")
 BETWEEN_SAMPLES = 2**20
@@ -83,8 +81,7 @@ class Maker:
     """
 
     def __init__(self, run: RunFolder, scans: dict[str, Scans]) -> None:
-        self.unclip = UnCLIP.load(resolve(run.profile.models.unclip)).to(device())
-        self.decoder, self.clip = SemanticDecoder.load(run), load_clip(run)
+        (self.decoder, self.unclip), self.clip = joint.load(run), load_clip(run)
         self.coarse = Pictures(coarse.folder_of(run, run.fingerprint_of("coarse")), ("coarse",))
         self.ridge = read_arrays(run.output("baseline", "ridge"))
         self.options, self.fusing = _options(run.profile), _fusing(run.profile)
