@@ -171,13 +171,15 @@ def _merged(own: SubjectData, new: SubjectData, shift: int) -> SubjectData:
     kept = np.flatnonzero(own.split != "test")
     image_id = np.concatenate([own.image_id[kept], new.image_id + shift])
     order = np.argsort(image_id)
-    rows = {
-        "image_id": image_id,
-        "betas": np.concatenate([own.betas[kept], new.betas]),
-        "repeats": np.concatenate([own.repeats[kept], new.repeats]),
-        "split": np.concatenate([own.split[kept], np.full(len(new.image_id), "test")]),
-    }
-    return replace(own, trial=None, **{name: values[order] for name, values in rows.items()})
+    split = np.concatenate([own.split[kept], np.full(len(new.image_id), "test")])
+    return replace(
+        own,
+        image_id=image_id[order],
+        betas=np.concatenate([own.betas[kept], new.betas])[order],
+        repeats=np.concatenate([own.repeats[kept], new.repeats])[order],
+        split=split[order],
+        trial=None,
+    )
 
 
 def _digest(subjects: Mapping[str, SubjectData]) -> str:

@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -52,7 +53,7 @@ def simulate_synthetic(output: Path, world: Path) -> Path:
     Raises:
         ValueError: The world was simulated by a version that did not keep what this needs.
     """
-    config = SimulationConfig(**_tuples(json.loads((world / "manifest.json").read_text())))
+    config = _config(world)
     brains = [make_brain(config, s) for s in range(config.n_subjects)]
     write_labels(output / "nsddata/freesurfer", [brain.areas for brain in brains])
     common = [picture for name in CLASSES for picture in _pictures(config, name, CLASSES[name], 0)]
@@ -77,9 +78,9 @@ def simulate_synthetic(output: Path, world: Path) -> Path:
     return output
 
 
-def _tuples(manifest: dict[str, dict[str, object]]) -> dict[str, object]:
-    config = manifest["config"]
-    return config | {"voxels": tuple(config["voxels"])}  # type: ignore[arg-type]
+def _config(world: Path) -> SimulationConfig:
+    settings: dict[str, Any] = json.loads((world / "manifest.json").read_text())["config"]
+    return SimulationConfig(**{**settings, "voxels": tuple(settings["voxels"])})
 
 
 def _pictures(
@@ -99,12 +100,14 @@ def _pictures(
 
 def _stored(picture: Picture) -> Picture:
     """As NSD-synthetic's files have it, which a linear display showed: in intensities."""
-    return np.rint(np.square(picture, dtype=np.float64) / 255).astype(np.uint8)
+    stored: Picture = np.rint(np.square(picture, dtype=np.float64) / 255).astype(np.uint8)
+    return stored
 
 
 def _seen(picture: Picture) -> Picture:
     """What comes back of it: dark values are coarse in intensities."""
-    return np.sqrt(255.0 * _stored(picture)).astype(np.uint8)
+    seen: Picture = np.sqrt(255.0 * _stored(picture)).astype(np.uint8)
+    return seen
 
 
 def _write_images(path: Path, pictures: list[Picture]) -> None:

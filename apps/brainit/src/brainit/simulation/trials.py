@@ -93,7 +93,7 @@ def record(
     """
     n_voxels = responses.shape[1]
     amplitude = 0.5 * np.exp(rng.normal(0, 0.35, n_voxels))
-    mean = rng.normal(1.5, 0.4, n_voxels)
+    mean = np.asarray(rng.normal(1.5, 0.4, n_voxels))
     spread = np.maximum(responses.std(0), 1e-6)
     noise_sd = amplitude / (config.ncsnr * np.exp(rng.normal(0, NCSNR_SPREAD, n_voxels)))
     scale = Scale(responses.mean(0), spread, mean, amplitude, noise_sd)
