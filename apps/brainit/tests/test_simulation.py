@@ -217,7 +217,7 @@ def test_trial_order_spreads_repeats_and_ncsnr_is_recovered() -> None:
     assert (np.diff(sessions, axis=1) > 0).all()
     rng = np.random.default_rng(5)
     recording = record(rng.normal(size=(400, 300)).astype(np.float32), order, config, rng)
-    true = recording.noiseless.std(0) / recording.noise_sd
+    true = recording.noiseless.std(0) / recording.scale.noise_sd
     measured = noise_ceiling_snr(recording.betas, order, config.trials_per_session)
     # Drift (sd 0.06 of the noise) and 800 degrees of freedom of the noise variance: within 0.12.
     assert np.median(np.abs(measured - true)) < 0.12

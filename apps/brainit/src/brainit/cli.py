@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from brainit.doctor.command import doctor
+from brainit.experiments.command import experiment
 from brainit.processes import is_first
 
 app = typer.Typer(
@@ -38,6 +40,8 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except KeyboardInterrupt as stop:
             stopped = "stopped; the same command goes on from the last finished stage or checkpoint"
             _fail(str(stop) or stopped, getattr(stop, "exit_code", 130))
@@ -48,7 +52,7 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
                 if full
                 else str(error)
             )
-        except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+        except (ValueError, RuntimeError, KeyError, ImportError, NotImplementedError) as error:
             _fail(str(error.args[0]) if error.args else type(error).__name__)
 
     return wrapped
@@ -227,3 +231,7 @@ def zoo_train(
     from brainit.zoo.recipes import train as train_model
 
     console.print(f"written: {train_model(name, output, seed=seed, steps=steps)}")
+
+
+for command in (doctor, experiment):
+    app.command()(_clear_errors(command))

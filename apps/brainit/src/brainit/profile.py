@@ -112,9 +112,10 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Clusters:
-    """The mixture over voxel embeddings."""
+    """Groups of voxels: of function, by a mixture over their embeddings, or of places."""
 
     count: int
+    kind: Literal["functional", "anatomical"] = "functional"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,7 +160,7 @@ class RunFolder:
             "fingerprint": fingerprint,
             "seconds": round(seconds, 2),
             "finished": _now(),
-            "outputs": {name: str(path.relative_to(self.path)) for name, path in outputs.items()},
+            "outputs": {name: os.path.relpath(path, self.path) for name, path in outputs.items()},
         }
         self._save()
 

@@ -27,7 +27,7 @@ from brainit.simulation.features import (
     SceneFeatures,
     grid_degrees,
 )
-from brainit.simulation.scenes import sprites
+from brainit.simulation.scenes import novel_sprites, sprites
 
 Floats = NDArray[np.float32]
 
@@ -77,7 +77,7 @@ class Brain:
         centre: Receptive field centre (x right, y up) in degrees, float32 [n, 2].
         radius: Receptive field radius (standard deviation) in degrees, float32 [n].
         channel_weight: float32 [n, N_CHANNELS], zero for category voxels.
-        object_weight: float32 [n, number of sprites], zero for the others.
+        object_weight: float32 [n, number of sprites, novel ones last], zero for the others.
     """
 
     areas: AreaMap
@@ -170,16 +170,20 @@ def _energy_tuning(areas: AreaMap, centre: Floats, rng: np.random.Generator) -> 
 
 
 def _object_weights(areas: AreaMap, rng: np.random.Generator) -> Floats:
-    """Area's taste times the voxel's own: a soft preference for traits that the sprites carry."""
-    table = sprites()
+    """Area's taste times the voxel's own: a soft preference for traits that the sprites carry.
+
+    No area is for novel sprites, but voxels like their traits more or less.
+    """
+    table, n_all = sprites(), len(sprites()) + len(novel_sprites())
     categories = sorted({s.category for s in table})
     category = np.array([categories.index(s.category) for s in table])
     tastes = [TASTES.get(area.name, {}) for area in AREAS]
     taste = np.array([[t.get(c, OTHER_TASTE) for c in categories] for t in tastes])
-    traits = np.random.default_rng(20251025).normal(size=(len(table), N_TRAITS))
+    traits = np.random.default_rng(20251025).normal(size=(n_all, N_TRAITS))
     own = taste[areas.area] * np.exp(rng.normal(0, 0.35, (len(areas), len(categories))))
     liking = np.exp(rng.normal(size=(len(areas), N_TRAITS)) @ traits.T / np.sqrt(N_TRAITS))
-    weight = own[:, category] * liking
+    known, novel = np.split(liking, [len(table)], axis=1)
+    weight = np.concatenate([own[:, category] * known, OTHER_TASTE * novel], axis=1)
     weight[~np.isin(areas.area, [AREA_INDEX[name] for name in TASTES])] = 0
     return np.asarray(weight, np.float32)
 

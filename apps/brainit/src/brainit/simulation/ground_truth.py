@@ -1,14 +1,17 @@
-"""What the simulation knows and no reader of the data may: ``ground_truth.h5``, for tests alone.
+"""What the simulation knows and no reader of the data may: ``ground_truth.h5``.
+
+It is for tests, and for the simulation itself when the same brains are scanned again.
 
 Attributes ``areas`` and ``scene_seed_of_image_0``; groups ``subj01`` and so on with vertex,
 hemisphere, area (index into ``areas``), centre and radius of the receptive field (degrees),
-channel_weight, object_weight, image_id, noiseless (percent signal change, rows as image_id) and
-noise_sd.
+channel_weight, object_weight, image_id, noiseless (percent signal change, rows as image_id),
+noise_sd, and the group scale (`Scale`).
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 from brainit.simulation.areas import AREAS
 from brainit.simulation.brains import Brain
 from brainit.simulation.config import SimulationConfig
-from brainit.simulation.trials import Recording
+from brainit.simulation.trials import Recording, Scale
 
 
 class GroundTruth:
@@ -52,8 +55,9 @@ class GroundTruth:
             "object_weight": brain.object_weight,
             "image_id": image_id,
             "noiseless": recording.noiseless,
-            "noise_sd": recording.noise_sd,
+            "noise_sd": np.asarray(recording.scale.noise_sd, np.float32),
         }
+        arrays |= {f"scale/{k}": values for k, values in asdict(recording.scale).items()}
         for name, values in arrays.items():
             group.create_dataset(name, data=values, track_times=False)
 
@@ -73,3 +77,15 @@ class GroundTruth:
             os.replace(self._part, self._path)
         else:
             self._part.unlink()
+
+
+def read_scale(path: Path, subject: str) -> Scale:
+    """How a subject's voxels were scaled.
+
+    Raises:
+        ValueError: The file does not say, being of an older simulation.
+    """
+    with h5py.File(path, "r") as file:
+        if "scale" not in file[subject]:
+            raise ValueError(f"{path}: holds no scale of {subject}'s voxels; simulate anew")
+        return Scale(**{name: values[:] for name, values in file[subject]["scale"].items()})

@@ -71,11 +71,16 @@ class Scene:
 @lru_cache(maxsize=1)
 def sprites() -> tuple[Sprite, ...]:
     """All 80 sprites, four of each of 20 categories, in a fixed order."""
-    table = json.loads((_folder() / "sprites.json").read_text())
-    return tuple(Sprite(i, row["name"], row["category"]) for i, row in enumerate(table))
+    return _known("sprites.json", 0)
 
 
-def render(seed: int) -> Scene:
+@lru_cache(maxsize=1)
+def novel_sprites() -> tuple[Sprite, ...]:
+    """Twelve sprites of three categories that no scene of NSD's kind shows, numbered on."""
+    return _known("novel.json", len(sprites()))
+
+
+def render(seed: int, novel: bool = False) -> Scene:
     """Render the scene of one seed.
 
     The same seed gives the same bytes. Background: two regions divided by a tilted line, each with
@@ -84,13 +89,14 @@ def render(seed: int) -> Scene:
 
     Args:
         seed: Non-negative seed of the scene.
+        novel: Show objects of `novel_sprites` in place of the usual ones.
 
     Returns:
         The scene with its boxes and caption.
     """
     rng = np.random.default_rng([20251025, seed])
     background, ground_text = _background(rng)
-    boxes = _place(rng)
+    boxes = _place(rng, novel_sprites() if novel else sprites())
     picture = Image.fromarray(background)
     for box in boxes:
         patch = _sprite_picture(box.sprite.index).resize(
@@ -111,18 +117,28 @@ def _folder() -> resources.abc.Traversable:
 
 @lru_cache(maxsize=128)
 def _sprite_picture(index: int) -> Image.Image:
-    table = json.loads((_folder() / "sprites.json").read_text())
-    with (_folder() / table[index]["file"]).open("rb") as file:
+    row = (_table("sprites.json") + _table("novel.json"))[index]
+    with (_folder() / row["file"]).open("rb") as file:
         return Image.open(file).convert("RGBA")
 
 
-def _place(rng: np.random.Generator) -> list[Box]:
+def _known(file: str, first: int) -> tuple[Sprite, ...]:
+    rows = enumerate(_table(file), start=first)
+    return tuple(Sprite(index, row["name"], row["category"]) for index, row in rows)
+
+
+def _table(file: str) -> list[dict[str, str]]:
+    table: list[dict[str, str]] = json.loads((_folder() / file).read_text())
+    return table
+
+
+def _place(rng: np.random.Generator, choices: tuple[Sprite, ...]) -> list[Box]:
     boxes: list[Box] = []
     for _ in range(int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))):
         for _ in range(20):
             size = int(rng.integers(36, 67) if not boxes else rng.integers(30, 47))
             left, top = (int(v) for v in rng.integers(-4, IMAGE_SIZE - size + 5, 2))
-            new = Box(sprites()[int(rng.integers(len(sprites())))], left, top, size)
+            new = Box(choices[int(rng.integers(len(choices)))], left, top, size)
             gaps = [
                 np.hypot(*np.subtract(new.centre, b.centre)) - 0.42 * (new.size + b.size)
                 for b in boxes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +20,42 @@ N_SHARED_SOURCES = 8
 
 
 @dataclass(frozen=True)
+class Scale:
+    """From responses in arbitrary units to percent signal change, voxel by voxel, each [n_voxels].
+
+    Attributes:
+        centre: Mean response to the images of the experiment.
+        spread: Its standard deviation over them.
+        mean: Mean percent signal change.
+        amplitude: Its standard deviation over those images.
+        noise_sd: Standard deviation of the trial noise in percent signal change.
+    """
+
+    centre: NDArray[np.floating[Any]]
+    spread: NDArray[np.floating[Any]]
+    mean: NDArray[np.floating[Any]]
+    amplitude: NDArray[np.floating[Any]]
+    noise_sd: NDArray[np.floating[Any]]
+
+    def noiseless(self, responses: Floats) -> Floats:
+        """Percent signal change of responses [n, n_voxels], without noise, gain or drift."""
+        scaled = self.mean + self.amplitude * (responses - self.centre) / self.spread
+        return np.asarray(scaled, np.float32)
+
+
+@dataclass(frozen=True)
 class Recording:
     """What a scanner measures of one subject.
 
     Attributes:
         betas: Percent signal change, float32 [n_trials, n_voxels], in the order of the experiment.
         noiseless: Percent signal change without noise, gain or drift, float32 [n_images, n_voxels].
-        noise_sd: Standard deviation of the trial noise in percent signal change, [n_voxels].
+        scale: Of the subject's voxels.
     """
 
     betas: Floats
     noiseless: Floats
-    noise_sd: Floats
+    scale: Scale
 
 
 def trial_order(config: SimulationConfig) -> NDArray[np.int64]:
@@ -68,15 +93,37 @@ def record(
     """
     n_voxels = responses.shape[1]
     amplitude = 0.5 * np.exp(rng.normal(0, 0.35, n_voxels))
-    mean = rng.normal(1.5, 0.4, n_voxels)
+    mean = np.asarray(rng.normal(1.5, 0.4, n_voxels))
     spread = np.maximum(responses.std(0), 1e-6)
-    noiseless = (mean + amplitude * (responses - responses.mean(0)) / spread).astype(np.float32)
     noise_sd = amplitude / (config.ncsnr * np.exp(rng.normal(0, NCSNR_SPREAD, n_voxels)))
-    trials_each = config.trials_per_session
+    scale = Scale(responses.mean(0), spread, mean, amplitude, noise_sd)
+    noiseless = scale.noiseless(responses)
+    betas = scan_sessions(noiseless[order], noise_sd, config.trials_per_session, rng)
+    return Recording(betas, noiseless, scale)
+
+
+def scan_sessions(
+    noiseless: Floats,
+    noise_sd: NDArray[np.floating[Any]],
+    trials_each: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Add what scanning adds: noise, partly shared among voxels, drift, and a session's gain.
+
+    Args:
+        noiseless: Percent signal change of each trial, [n_trials, n_voxels].
+        noise_sd: [n_voxels].
+        trials_each: Trials of a session.
+        rng: Draws it all.
+
+    Returns:
+        float32 [n_trials, n_voxels].
+    """
+    n_voxels = noiseless.shape[1]
     loading = rng.normal(size=(N_SHARED_SOURCES, n_voxels))
     loading *= np.sqrt(SHARED_NOISE) / np.linalg.norm(loading, axis=0)
-    betas = noiseless[order]
-    for start in range(0, len(order), trials_each):
+    betas = noiseless.copy()
+    for start in range(0, len(betas), trials_each):
         own = rng.standard_normal((trials_each, n_voxels), np.float32)
         common = rng.normal(size=(trials_each, N_SHARED_SOURCES)) @ loading
         noise = np.sqrt(1 - SHARED_NOISE) * own + common
@@ -84,7 +131,7 @@ def record(
         level = rng.normal(0, 0.2, n_voxels)
         session = betas[start : start + trials_each] + noise_sd * (noise + trend + level)
         betas[start : start + trials_each] = session * np.exp(rng.normal(0, 0.1))
-    return Recording(betas, noiseless, noise_sd.astype(np.float32))
+    return betas
 
 
 def noise_ceiling_snr(betas: Floats, order: NDArray[np.int64], trials_per_session: int) -> Floats:

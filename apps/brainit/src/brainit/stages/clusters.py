@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from brainit.run_folder import RunFolder
 from brainit.stages import encoder as encoder_stage
+from brainit.stages.places import by_place
 from brainit_clusters.clusters import VoxelClusters, fit_clusters
 
 
@@ -25,7 +27,9 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     }
     path = run.path / "clusters.safetensors"
     if run.base is None:
-        fit_clusters(embeddings, run.profile.clusters.count, seed=run.profile.seed).save(path)
+        settings = run.profile.clusters
+        fit = fit_clusters if settings.kind == "functional" else partial(by_place, run)
+        fit(embeddings, settings.count, seed=run.profile.seed).save(path)
     else:
         known = VoxelClusters.load(run.base.output("clusters", "clusters"))
         clusters, nearest = _transferred(known, embeddings)

@@ -112,7 +112,8 @@ def as_seen(stimulus: NDArray[np.uint8]) -> NDArray[np.uint8]:
     10.1038/s41593-021-00962-x). The root of the one looks as the other did. The authors' analysis
     takes it too, and cuts off as this does (github.com/gifale95/NSD-synthetic).
     """
-    return np.sqrt(255.0 * stimulus).astype(np.uint8)
+    encoded: NDArray[np.uint8] = np.sqrt(255.0 * stimulus).astype(np.uint8)
+    return encoded
 
 
 def square(image: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
