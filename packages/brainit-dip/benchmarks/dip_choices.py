@@ -85,7 +85,7 @@ def main() -> None:
         for name, changes in candidates().items():
             if chosen.only not in name:
                 continue
-            config = replace(InversionConfig.reference(), **changes)
+            config = InversionConfig(**changes)
             side = 2 * vgg.image_size if config.image_size else None
             steps = max(4, round(config.steps * chosen.steps_scale))
             config = replace(config, image_size=side, steps=steps)

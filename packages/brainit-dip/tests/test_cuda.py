@@ -56,7 +56,7 @@ def test_images_may_leave_a_recorded_batch(vgg: VGGFeatures, images: Tensor) -> 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_lean_settings_lower_the_loss(vgg: VGGFeatures, images: Tensor, batch_size: int) -> None:
     vgg = vgg.cuda()
-    config = replace(InversionConfig.fast(), network=SMALL.network, steps=100, lr=1e-2)
+    config = replace(InversionConfig.named("fast"), network=SMALL.network, steps=100, lr=1e-2)
     result = invert(vgg(images.cuda()), vgg, replace(config, batch_size=batch_size))
     assert (result.loss[-1] < 0.5 * result.loss[0]).all()
     again = invert(vgg(images.cuda()), vgg, replace(config, batch_size=batch_size, steps=1))

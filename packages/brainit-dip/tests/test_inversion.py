@@ -33,7 +33,7 @@ SMALL = InversionConfig(
 
 
 def test_reference_preset_holds_the_published_numbers() -> None:
-    config = InversionConfig.reference()
+    config = InversionConfig.named("reference")
     assert (config.image_size, config.steps, config.lr, config.schedule) == (
         224,
         1800,
@@ -288,7 +288,7 @@ def test_a_start_is_where_it_starts(
 def test_pixels_alone_reach_the_features_and_total_variation_smooths(
     vgg: VGGFeatures, images: Tensor
 ) -> None:
-    config = replace(InversionConfig.pixels(), precision="float32", steps=40, batch_size=3)
+    config = replace(InversionConfig.named("pixels"), precision="float32", steps=40, batch_size=3)
     rough = invert(vgg(images), vgg, replace(config, total_variation=0.0))
     smooth = invert(vgg(images), vgg, replace(config, total_variation=3.0))
     assert (rough.loss[-1] < 0.6 * rough.loss[0]).all()
@@ -303,9 +303,9 @@ def test_recovery_inverts_true_features(vgg: VGGFeatures, images: Tensor) -> Non
 
 def test_presets_have_names() -> None:
     assert InversionConfig.named("fast", steps=7).steps == 7
-    assert InversionConfig.fast().image_size is None
-    assert InversionConfig.quality().image_size == 224
-    assert InversionConfig.quality().network == InversionConfig.reference().network
+    assert InversionConfig.named("fast").image_size is None
+    assert InversionConfig.named("quality").image_size == 224
+    assert InversionConfig.named("quality").network == InversionConfig.named("reference").network
     with pytest.raises(ValueError, match="preset: expected one of reference"):
         InversionConfig.named("best")
     with pytest.raises(ValueError, match="stepz"):

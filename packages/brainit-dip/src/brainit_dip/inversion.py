@@ -74,7 +74,7 @@ def invert(
         targets: Tokens [B, n_tokens, token_dim] as `VGGTokens` packs them, or target maps, one
             [B, C, h, w] per level, in the layout of `vgg`.
         vgg: A frozen network (`load_vgg`); its device and dtype are those of the computation.
-        config: Settings; None is `InversionConfig.fast()`.
+        config: Settings; None is the preset `fast`.
         seeds: One seed per image; of a single number s, image i has s + i.
         progress: Show a progress bar.
         token_weights: How much each token counts within its level, [n_tokens] or [B, n_tokens];
@@ -89,13 +89,12 @@ def invert(
         ValueError: If targets, weights or start have a wrong shape or are not finite, or seeds or
             weights do not fit.
     """
-    config = config or InversionConfig.fast()
-    layout = VGGTokens(vgg.widths, vgg.image_size, vgg.thumbnail)
-    maps = layout.unpack(targets) if isinstance(targets, Tensor) else list(targets)
+    config = config or InversionConfig.named("fast")
+    maps = VGGTokens.of(vgg).unpack(targets) if isinstance(targets, Tensor) else list(targets)
     if isinstance(seeds, int):
         seeds = range(seeds, seeds + len(maps[0]) if maps else seeds)
     _check(maps, vgg, config, seeds)
-    positions = _position_weights(token_weights, layout, len(seeds))
+    positions = _position_weights(token_weights, vgg, len(seeds))
     start = _resized(start, config.image_size or vgg.image_size, len(seeds))
     readout = _readout(vgg, config)
     results = []
@@ -127,7 +126,7 @@ def recover(
     Args:
         images: [B, 3, H, W] in [0, 1].
         vgg: As for `invert`, as are the others.
-        config: Settings; None is `InversionConfig.fast()`.
+        config: Settings; None is the preset `fast`.
         seeds: One seed per image, or the first of them.
         progress: Show a progress bar.
     """
@@ -183,10 +182,11 @@ def _readout(vgg: VGGFeatures, config: InversionConfig) -> VGGFeatures:
     return readout
 
 
-def _position_weights(weights: Tensor | None, layout: VGGTokens, n: int) -> list[Tensor]:
+def _position_weights(weights: Tensor | None, vgg: VGGFeatures, n: int) -> list[Tensor]:
     """Weights of the positions of each level's map, [n, h, w]; none without weights."""
     if weights is None:
         return []
+    layout = VGGTokens.of(vgg)
     if weights.shape not in ((layout.n_tokens,), (n, layout.n_tokens)):
         expected = f"[{layout.n_tokens}] or [{n}, {layout.n_tokens}]"
         raise ValueError(f"token_weights: expected {expected}, got {list(weights.shape)}")
