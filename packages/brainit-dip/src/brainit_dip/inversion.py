@@ -139,22 +139,23 @@ def _run(
     descent: Descent, rows: Sequence[int], callback: Callback | None, bar: tqdm[None]
 ) -> tuple[Tensor, Tensor]:
     """Images [n, 3, S, S] and losses [steps, n] of one batch."""
-    config, active = descent.config, torch.arange(len(rows))
+    config, numbers = descent.config, list(rows)
     images = torch.zeros_like(descent.average)
+    active = torch.arange(len(rows), device=images.device)  # an index of the host's would wait
     losses = images.new_full((config.steps, len(rows)), torch.nan)
     for step in range(1, config.steps + 1):
         descent.step()
         losses[step - 1, active] = descent.losses
-        bar.update(len(active))
+        bar.update(len(numbers))
         if callback:
-            numbers = [rows[i] for i in active.tolist()]
-            callback(Progress(numbers, step, descent.images, descent.losses.clone()))
+            callback(Progress(list(numbers), step, descent.images, descent.losses.clone()))
         if config.stop_window and step % config.stop_window == 0:
             going = ~_level(losses[:step, active], config.stop_window, config.stop_tolerance)
             if not going.all():
                 images[active[~going]] = descent.images[~going]
                 active = active[going]
-                if not len(active):
+                numbers = [n for n, goes in zip(numbers, going.tolist(), strict=True) if goes]
+                if not numbers:
                     return images, losses
                 descent.keep(going)
     images[active] = descent.images

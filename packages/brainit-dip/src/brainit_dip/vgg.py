@@ -159,8 +159,8 @@ def load_vgg(
         raise ValueError(f"{path / 'config.json'}: the key {error} is missing") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path / 'config.json'}: not a VGG's: {error}") from error
-    tensors = path / "model.safetensors"
-    return _filled(model, _read_tensors(tensors), tensors)
+    weights = path / "model.safetensors"
+    return _filled(model, _read_tensors(weights), weights)
 
 
 def _official(
