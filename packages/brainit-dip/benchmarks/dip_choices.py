@@ -35,10 +35,15 @@ def candidates() -> dict[str, dict[str, object]]:
         for steps in (500, 800, 1100):
             for lr in (1e-3, 2e-3, 4e-3):
                 found[f"{place}, {steps} steps, lr {lr:g}"] = {**at, "steps": steps, "lr": lr}
-        for jitter in (0.0, 0.01):
+        jitters = {"jitter 0": {"jitter": 0.0}, "jitter 0.01": {"jitter": 0.01}}
+        for name, change in {**jitters, "annealed": {"anneal_jitter": True}}.items():
             for lr in (2e-3, 4e-3):
-                change = {**at, "steps": 800, "lr": lr, "jitter": jitter}
-                found[f"{place}, 800 steps, lr {lr:g}, jitter {jitter:g}"] = change
+                found[f"{place}, 800 steps, lr {lr:g}, {name}"] = {
+                    **at,
+                    "steps": 800,
+                    "lr": lr,
+                    **change,
+                }
         decay = {**at, "steps": 800, "lr": 2e-3, "average_decay": 0.95}
         found[f"{place}, 800 steps, lr 0.002, decay 0.95"] = decay
     pixels = {**LEAN, "network": None, "image_size": None, "jitter": 0.0, "steps": 300}
