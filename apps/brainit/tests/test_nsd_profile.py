@@ -69,5 +69,5 @@ def test_unclip_builds() -> None:
 def test_named_choices_exist() -> None:
     assert PROFILE.coarse.preset in PRESETS
     assert PROFILE.image.precision in PRECISIONS
-    reference = InversionConfig.reference()
+    reference = InversionConfig.named("reference")
     assert (reference.steps, reference.lr, reference.image_size) == (1800, 1e-3, 224)

@@ -16,9 +16,9 @@ from skimage import data
 from torch import Tensor
 
 TEST = ("astronaut", "chelsea", "coffee", "rocket")
-"""Photographs that settings and networks never see before they are scored."""
+"""Photographs to score."""
 TUNING = ("camera", "motorcycle")
-"""Photographs on which the presets were chosen."""
+"""Photographs to choose settings on."""
 TRAINING = ("brick", "coins", "grass", "gravel", "hubble_deep_field", "moon", "retina")
 """Textures and colours of the leaves that an inverter is trained on."""
 LEAF_SIDE = 256

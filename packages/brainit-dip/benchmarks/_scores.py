@@ -19,14 +19,17 @@ SCORES = ("feature_loss", "pixcorr", "ssim")
 
 
 @torch.no_grad()
-def scores(answers: Tensor, truth: Tensor, vgg: VGGFeatures, maps: Sequence[Tensor]) -> Tensor:
-    """Feature loss to `maps` in float32, PixCorr and SSIM at the truth's size; mean, [3]."""
+def scores(
+    answers: Tensor, truth: Tensor, vgg: VGGFeatures, maps: Sequence[Tensor]
+) -> dict[str, float]:
+    """Feature loss to `maps` in float32, PixCorr and SSIM at the truth's size; means."""
     loss = Objective([x.to(vgg.mean) for x in maps])(vgg(answers.to(vgg.mean))).mean()
     sides = tuple(truth.shape[2:])
     large = F.interpolate(answers.float().cpu(), sides, mode="bicubic", antialias=True).clamp(0, 1)
     pairs = [(a.numpy(), b.numpy()) for a, b in zip(large, truth.cpu(), strict=True)]
     means = [np.mean([score(*pair) for pair in pairs]) for score in (_pixcorr, _ssim)]
-    return torch.tensor([float(loss), *means])
+    values = (float(loss), *means)
+    return {name: round(float(v), 4) for name, v in zip(SCORES, values, strict=True)}
 
 
 def agreement(found: Sequence[Tensor], maps: Sequence[Tensor]) -> list[float]:
@@ -36,7 +39,7 @@ def agreement(found: Sequence[Tensor], maps: Sequence[Tensor]) -> list[float]:
     return [round(float(F.cosine_similarity(a.ravel(), b.ravel(), 0)), 3) for a, b in centred]
 
 
-def seconds(call: Callable[[], object], device: str) -> float:
+def seconds(call: Callable[[], object], device: torch.device | str) -> float:
     """Wall-clock time of a call, with what it left running on the device."""
     _wait(device)
     start = time.perf_counter()
@@ -75,6 +78,6 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     )
 
 
-def _wait(device: str) -> None:
-    if device == "cuda":
+def _wait(device: torch.device | str) -> None:
+    if torch.device(device).type == "cuda":
         torch.cuda.synchronize()

@@ -2,8 +2,8 @@
 
 Prints one line per candidate as soon as it is known, the published settings first:
 ``hatch run bench dip-choices [--device cuda] [--networks random]``. A candidate is a name and what
-it changes of the published settings; ``--only`` picks those whose name holds a word. No gate: it
-chooses, and ``bench dip`` judges.
+it changes of the published settings; ``--only`` picks names that hold a word.
+No gate: it chooses, and ``bench dip`` judges.
 """
 
 from __future__ import annotations
@@ -18,47 +18,39 @@ from pathlib import Path
 import torch
 from _networks import KINDS, network
 from _pictures import TEST, TUNING, photos, write_leaves
-from _scores import SCORES, scores, seconds
-from torch import Tensor
+from _race import race, run
 
-from brainit_dip import InversionConfig, SkipConfig, VGGFeatures, corrupt, invert
+from brainit_dip import InversionConfig, corrupt
 from brainit_dip.image_folder import list_images, read_image
 
 LEAN = {"precision": "bfloat16", "channels_last": True, "cuda_graph": True}
-NARROW = SkipConfig(32, (64,) * 3, (64,) * 3, (2,) * 3)
-MORE_SKIP = SkipConfig(32, (128,) * 3, (128,) * 3, (4,) * 3)
+PLACES = {"224 px": 224, "112 px": None}
 
 
 def candidates() -> dict[str, dict[str, object]]:
-    """Changes to the published settings, by name."""
-    found: dict[str, dict[str, object]] = {"reference": {}, "reference, bf16": dict(LEAN)}
-    for place, size in (("large", 224), ("small", None)):
-        for steps in (300, 500, 800):
+    """Changes to the published settings, by name; sizes are those with the published VGG."""
+    found: dict[str, dict[str, object]] = {"reference": {}, "reference, lean": dict(LEAN)}
+    for place, size in PLACES.items():
+        at = {**LEAN, "image_size": size, "schedule": "cosine"}
+        for steps in (500, 800, 1100):
             for lr in (1e-3, 2e-3, 4e-3):
-                change = {"image_size": size, "steps": steps, "lr": lr, "schedule": "cosine"}
-                found[f"{place}, {steps} steps, lr {lr:g}"] = {**LEAN, **change}
-        best = {**LEAN, "image_size": size, "steps": 500, "lr": 2e-3, "schedule": "cosine"}
-        found[f"{place}, decay 0.95"] = {**best, "average_decay": 0.95}
-        found[f"{place}, jitter 0.01"] = {**best, "jitter": 0.01}
-        found[f"{place}, no jitter"] = {**best, "jitter": 0.0}
-        found[f"{place}, 64 channels"] = {**best, "network": NARROW}
-        found[f"{place}, 4 skip channels"] = {**best, "network": MORE_SKIP}
-        found[f"{place}, constant lr"] = {**best, "schedule": "constant"}
+                found[f"{place}, {steps} steps, lr {lr:g}"] = {**at, "steps": steps, "lr": lr}
+        jitters = {"jitter 0": {"jitter": 0.0}, "jitter 0.01": {"jitter": 0.01}}
+        for name, change in {**jitters, "annealed": {"anneal_jitter": True}}.items():
+            for lr in (2e-3, 4e-3):
+                found[f"{place}, 800 steps, lr {lr:g}, {name}"] = {
+                    **at,
+                    "steps": 800,
+                    "lr": lr,
+                    **change,
+                }
+        decay = {**at, "steps": 800, "lr": 2e-3, "average_decay": 0.95}
+        found[f"{place}, 800 steps, lr 0.002, decay 0.95"] = decay
     pixels = {**LEAN, "network": None, "image_size": None, "jitter": 0.0, "steps": 300}
-    for weight in (0.03, 0.1, 0.3, 1.0, 3.0):
+    for weight in (0.03, 0.1, 0.3, 1.0):
         tv = {"lr": 0.05, "schedule": "cosine", "total_variation": weight, "average_decay": 0.9}
         found[f"pixels, total variation {weight:g}"] = {**pixels, **tv}
     return found
-
-
-def timed(
-    maps: list[Tensor], vgg: VGGFeatures, config: InversionConfig, device: str
-) -> tuple[Tensor, float]:
-    """Answers, and the seconds they took after libraries chose their kernels."""
-    answers: list[Tensor] = []
-    invert(maps, vgg, replace(config, steps=5))
-    spent = seconds(lambda: answers.append(invert(maps, vgg, config, 7).images), device)
-    return answers[0], spent
 
 
 def main() -> None:
@@ -82,19 +74,20 @@ def main() -> None:
         with torch.no_grad():
             maps = [x[: len(TUNING)] for x in corrupt(vgg(everything), wanted, seed=100)]
         truth = everything[: len(TUNING)].cpu()
+        reference: dict[str, object] = {}
         for name, changes in candidates().items():
-            if chosen.only not in name:
+            if reference and chosen.only not in name:
                 continue
-            config = replace(InversionConfig.reference(), **changes)
+            config = InversionConfig(**changes)
             side = 2 * vgg.image_size if config.image_size else None
             steps = max(4, round(config.steps * chosen.steps_scale))
             config = replace(config, image_size=side, steps=steps)
-            answers, spent = timed(maps, vgg, config, chosen.device)
-            values = scores(answers, truth, vgg, maps).tolist()
-            figure = {"seconds": round(spent / len(truth), 3)}
-            figure |= {key: round(v, 4) for key, v in zip(SCORES, values, strict=True)}
-            found[f"{kind}: {name}"] = figure
-            print(f"{kind:<9}{name:<32}{json.dumps(figure)}", flush=True)
+            figures, _ = run(maps, truth, vgg, config)
+            reference = reference or figures
+            figures["race"] = race(reference, figures)
+            found[f"{kind}: {name}"] = figures
+            shown = {key: value for key, value in figures.items() if key != "curve"}
+            print(f"{kind:<9}{name:<40}{json.dumps(shown)}", flush=True)
     print(json.dumps({"name": "dip-choices", "gate": "passed", "figures": found}))
     sys.exit(0)
 

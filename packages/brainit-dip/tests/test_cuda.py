@@ -16,11 +16,13 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
+# A recorded step keeps its learning rate in float32, so these are powers of two, which it holds
+# exactly: 0.01, off by 2e-8 there, leads in 8 steps to images that differ by 4e-6.
 SMALL = InversionConfig(
     image_size=32,
     network=SkipConfig(8, (16, 16), (16, 16), (4, 4)),
     steps=8,
-    lr=1e-2,
+    lr=2**-7,
     average_decay=0.5,
     jitter=0.0,
     batch_size=3,
@@ -38,27 +40,33 @@ def test_cuda_gives_the_images_of_the_cpu(
     here = invert(maps, vgg, config)
     there = invert(maps, copy.deepcopy(vgg).cuda(), config)
     assert there.images.is_cuda
-    # float64 rounding, grown by 8 Adam steps; images of other seeds differ by 0.1.
-    torch.testing.assert_close(there.images.cpu(), here.images, rtol=0, atol=1e-6)
-    torch.testing.assert_close(there.loss.cpu(), here.loss, rtol=1e-6, atol=0)
+    # 8 Adam steps take targets off by 1e-14, as float64 sums in another order are, to images off
+    # by 1e-11; images of other seeds differ by 0.1.
+    torch.testing.assert_close(there.images.cpu(), here.images, rtol=0, atol=1e-9)
+    torch.testing.assert_close(there.loss.cpu(), here.loss, rtol=1e-9, atol=0)
 
 
 def test_images_may_leave_a_recorded_batch(vgg: VGGFeatures, images: Tensor) -> None:
     vgg = vgg.double().cuda()
     maps = vgg(images.double().cuda())
-    config = replace(SMALL, steps=24, stop_window=4, stop_tolerance=0.06)
+    # On the CPU they leave after 8 and 12 steps and not at all; no window is within 0.007 of it.
+    config = replace(SMALL, steps=24, stop_window=4, stop_tolerance=0.08)
     plain, recorded = (invert(maps, vgg, replace(config, cuda_graph=g)) for g in (False, True))
     assert torch.equal(plain.steps, recorded.steps)
-    assert len(set(plain.steps.tolist())) > 1
-    torch.testing.assert_close(plain.images, recorded.images, rtol=0, atol=1e-5)
+    assert plain.steps.tolist() == [8, 12, 24]
+    # As above, over three times as many steps.
+    torch.testing.assert_close(plain.images, recorded.images, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_lean_settings_lower_the_loss(vgg: VGGFeatures, images: Tensor, batch_size: int) -> None:
     vgg = vgg.cuda()
-    config = replace(InversionConfig.fast(), network=SMALL.network, steps=100, lr=1e-2)
-    result = invert(vgg(images.cuda()), vgg, replace(config, batch_size=batch_size))
-    assert (result.loss[-1] < 0.5 * result.loss[0]).all()
-    again = invert(vgg(images.cuda()), vgg, replace(config, batch_size=batch_size, steps=1))
+    own = {"image_size": 32, "network": SMALL.network, "lr": 2**-7, "batch_size": batch_size}
+    config = InversionConfig.named("fast", steps=100, **own)
+    result = invert(vgg(images.cuda()), vgg, config)
+    # Kernels that add in no fixed order let repeated runs in bfloat16 part: on an H100 they ended,
+    # at lr 0.01, between 0.25 and 0.72 of the first loss. Steps that do not step stay at 1.
+    assert (result.loss[-1] < 0.9 * result.loss[0]).all()
+    again = invert(vgg(images.cuda()), vgg, replace(config, steps=1))
     # bfloat16: one step of the same seed sees the same jitter.
     torch.testing.assert_close(again.loss[0], result.loss[0], rtol=0.02, atol=0)

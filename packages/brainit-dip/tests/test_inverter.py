@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,43 @@ def test_a_stopped_training_goes_on_to_the_same_end(
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_step_and_loses_nothing(
+    number: signal.Signals,
+    pictures: Path,
+    tmp_path: Path,
+    vgg: VGGFeatures,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = train_inverter(pictures, tmp_path / "whole", vgg, SHORT)
+    step, handler, taken = training_module._Learner.step, signal.getsignal(number), []
+
+    def stopped(self: object, at: int, images: Tensor) -> None:
+        if at == 3:
+            signal.raise_signal(number)
+        step(self, at, images)
+        taken.append(at)
+
+    monkeypatch.setattr(training_module._Learner, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train_inverter(pictures, tmp_path / "parts", vgg, SHORT)
+    assert signal.getsignal(number) == handler
+    resumed = train_inverter(pictures, tmp_path / "parts", vgg, SHORT)
+    assert taken == list(range(SHORT.steps))
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_named(
+    workers: int, pictures: Path, tmp_path: Path, vgg: VGGFeatures
+) -> None:
+    for file in list_images(pictures):
+        file.write_bytes(b"no picture")
+    with pytest.raises(OSError, match=r"^\S+\.(png|jpg): cannot be read as a picture"):
+        train_inverter(pictures, tmp_path / "out", vgg, SHORT, workers)
+
+
 def test_a_seed_decides(pictures: Path, tmp_path: Path, vgg: VGGFeatures) -> None:
     runs = [
         train_inverter(pictures, tmp_path / str(i), vgg, replace(SHORT, seed=seed)).state_dict()
@@ -129,7 +167,16 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 0}, {"batch_size": 1}, {"correlations": (0.6, 0.5)}, {"lr": 0.0}]
+    "change",
+    [
+        {"steps": 0},
+        {"batch_size": 1},
+        {"correlations": (0.6, 0.5)},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"precision": "float16"},
+        {"seed": -1},
+    ],
 )
 def test_bad_training_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):

@@ -124,11 +124,14 @@ def test_wrong_files_are_named(
         invert_file(tmp_path / "none", tmp_path / "out", vgg, SMALL)
 
 
-def test_ids_are_different(features: Path, tmp_path: Path, vgg: VGGFeatures) -> None:
+@pytest.mark.parametrize("ids", [[1, 2, 1], [0, 1], [0.0, 1.0, 2.0], [-1, 0, 1], [[0, 1, 2]]])
+def test_ids_are_different_whole_numbers(
+    ids: list[float], features: Path, tmp_path: Path, vgg: VGGFeatures
+) -> None:
     tensors = load_file(features)
-    save_file({**tensors, "ids": torch.tensor([1, 2, 1])}, tmp_path / "same.safetensors")
-    with pytest.raises(ValueError, match="ids: expected 3 different numbers"):
-        invert_file(tmp_path / "same.safetensors", tmp_path / "out", vgg, SMALL)
+    save_file({**tensors, "ids": torch.tensor(ids)}, tmp_path / "wrong.safetensors")
+    with pytest.raises(ValueError, match="ids: expected 3 different whole numbers"):
+        invert_file(tmp_path / "wrong.safetensors", tmp_path / "out", vgg, SMALL)
 
 
 def test_commands(tmp_path: Path, trainable_vgg: VGGFeatures, images: Tensor) -> None:
@@ -163,7 +166,9 @@ def test_commands(tmp_path: Path, trainable_vgg: VGGFeatures, images: Tensor) ->
     assert "3 images" in out
     assert "2 images" in run("recover", pictures, tmp_path / "back", *common, "--preset", "tiny")
     assert len(list((tmp_path / "back").glob("*.png"))) == 2
-    failed = runner.invoke(app, ["invert", str(features), str(tmp_path / "x"), "--vgg", "none"])
-    assert failed.exit_code == 1
-    assert failed.output.startswith("error: ")
-    assert failed.output.count("\n") == 1
+    for wrong in (("--vgg", "none"), (*common, "--preset", "warm")):
+        words = ("invert", features, tmp_path / "x", *wrong)
+        failed = runner.invoke(app, [str(word) for word in words])
+        assert failed.exit_code == 1
+        assert failed.output.startswith("error: ")
+        assert failed.output.count("\n") == 1

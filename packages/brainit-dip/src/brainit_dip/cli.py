@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
@@ -18,7 +19,7 @@ from brainit_dip.image_folder import list_images, read_image
 from brainit_dip.inverter import Inverter
 from brainit_dip.inverter_training import TrainingConfig, train_inverter
 from brainit_dip.long_list import invert_file
-from brainit_dip.vgg import VGGFeatures, load_vgg
+from brainit_dip.vgg import load_vgg
 
 app = typer.Typer(
     help="Images from VGG features.",
@@ -27,6 +28,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
+Output = Annotated[Path, typer.Argument(help="Folder; a run that was stopped goes on.")]
+Pictures = Annotated[Path, typer.Argument(help="Folder of pictures, searched recursively.")]
 Vgg = Annotated[str, typer.Option(help="Name (vgg16_bn), file of weights or folder.")]
 Thumbnail = Annotated[int, typer.Option(min=0, help="Side of the thumbnail map; 0 is none.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
@@ -36,25 +39,29 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.
 BatchSize = Annotated[int, typer.Option(min=1, help="Images side by side.")]
 
 
-def clear_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a user's mistakes into one line and exit code 1."""
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command that turns a user's mistakes and a stop into one line and an exit code."""
 
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(1) from None
+    def register(run: Callable[..., None]) -> Callable[..., None]:
+        @wraps(run)
+        def wrapped(*args: Any, **kwargs: Any) -> None:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+            try:
+                run(*args, **kwargs)
+            except KeyboardInterrupt:
+                _fail("stopped; the same command goes on from there", 130)
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+                _fail(str(error), 1)
 
-    return wrapped
+        return app.command(name)(wrapped)
+
+    return register
 
 
-@app.command()
-@clear_errors
+@command("invert")
 def invert(
     features: Annotated[Path, typer.Argument(help="Safetensors: tokens, or map_1 ... map_5.")],
-    output: Annotated[Path, typer.Argument(help="Folder; a run that was stopped goes on.")],
+    output: Output,
     vgg: Vgg = "vgg16_bn",
     thumbnail: Thumbnail = 0,
     preset: Annotated[
@@ -68,20 +75,21 @@ def invert(
     device: Device = "cpu",
 ) -> None:
     """Find the images of features, one PNG and one safetensors file each."""
-    readout = _load(vgg, thumbnail, device)
+    readout = load_vgg(vgg, thumbnail).to(device)
     first = Inverter.load(inverter).to(device) if inverter else None
     config = _config(preset or ("warm" if first else "fast"), steps, batch_size)
+    if preset == "warm" and not first:
+        raise ValueError("--preset warm: expected an --inverter to start from")
     paths = invert_file(
         features, output, readout, config, seed, first, lambda done, n: typer.echo(f"{done} of {n}")
     )
     typer.echo(f"{output}: {len(paths)} images")
 
 
-@app.command()
-@clear_errors
+@command("recover")
 def recover(
-    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
-    output: Annotated[Path, typer.Argument(help="Folder; a run that was stopped goes on.")],
+    images: Pictures,
+    output: Output,
     vgg: Vgg = "vgg16_bn",
     thumbnail: Thumbnail = 0,
     preset: Preset = "fast",
@@ -91,7 +99,7 @@ def recover(
     device: Device = "cpu",
 ) -> None:
     """Invert the true features of pictures: what inversion loses before any decoder does."""
-    readout = _load(vgg, thumbnail, device)
+    readout = load_vgg(vgg, thumbnail).to(device)
     pictures = [read_image(file, readout.image_size) for file in list_images(images)]
     with torch.no_grad():
         maps = [readout(picture[None].to(device)) for picture in pictures]
@@ -105,11 +113,10 @@ def recover(
     typer.echo(f"{output}: {len(paths)} images")
 
 
-@app.command("train-inverter")
-@clear_errors
+@command("train-inverter")
 def train(
-    images: Annotated[Path, typer.Argument(help="Folder of pictures, searched recursively.")],
-    output: Annotated[Path, typer.Argument(help="Folder; a run that was stopped goes on.")],
+    images: Pictures,
+    output: Output,
     vgg: Vgg = "vgg16_bn",
     thumbnail: Thumbnail = 0,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 20_000,
@@ -124,7 +131,7 @@ def train(
     device: Device = "cpu",
 ) -> None:
     """Train a feed-forward inverter: features to image in one pass."""
-    readout = _load(vgg, thumbnail, device)
+    readout = load_vgg(vgg, thumbnail).to(device)
     config = TrainingConfig(
         steps=steps,
         batch_size=batch_size,
@@ -137,10 +144,11 @@ def train(
     typer.echo(f"{output}: an inverter for {vgg}")
 
 
-def _load(vgg: str, thumbnail: int, device: str) -> VGGFeatures:
-    return load_vgg(vgg, thumbnail).to(device)
-
-
 def _config(preset: str, steps: int | None, batch_size: int) -> InversionConfig:
     changes = {} if steps is None else {"steps": steps}
     return InversionConfig.named(preset, batch_size=batch_size, **changes)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code) from None

@@ -58,9 +58,7 @@ class Descent:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), lr=self.rate, fused=True, capturable=graphed
         )
-        self._update: Callable[[], None] = (
-            GraphedStep(self._step, device) if graphed else self._step
-        )
+        self._graph = GraphedStep(device) if graphed else None
         self.average = vgg.mean.new_zeros(len(seeds), 3, side, side)
         self.losses = vgg.mean.new_zeros(len(seeds))
         self.steps = 0
@@ -70,8 +68,11 @@ class Descent:
         self._set_rate(self.config.rate(self.steps))
         if self.config.jitter:
             noise = _draw(torch.randn, self._shape, self.generators).to(self.fixed)
-            torch.add(self.fixed, noise * self.config.jitter, out=self.inputs)
-        self._update()
+            torch.add(self.fixed, noise * self.config.jitter_at(self.steps), out=self.inputs)
+        if self._graph:
+            self._graph(self._step)
+        else:
+            self._step()
         self.steps += 1
 
     @property
@@ -92,8 +93,8 @@ class Descent:
         self.fixed, self.inputs = self.fixed[rows], self.inputs[rows]
         self.average, self.losses = self.average[rows], self.losses[rows]
         self.generators = [g for g, keep in zip(self.generators, rows, strict=True) if keep]
-        if isinstance(self._update, GraphedStep):
-            self._update = GraphedStep(self._step, self.fixed.device)
+        if self._graph:
+            self._graph = GraphedStep(self.fixed.device)
 
     def _step(self) -> None:
         """Forward, backward, update and average, in tensors that stay where they are."""

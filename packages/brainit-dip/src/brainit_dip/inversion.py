@@ -74,7 +74,7 @@ def invert(
         targets: Tokens [B, n_tokens, token_dim] as `VGGTokens` packs them, or target maps, one
             [B, C, h, w] per level, in the layout of `vgg`.
         vgg: A frozen network (`load_vgg`); its device and dtype are those of the computation.
-        config: Settings; None is `InversionConfig.fast()`.
+        config: Settings; None is the preset `fast`.
         seeds: One seed per image; of a single number s, image i has s + i.
         progress: Show a progress bar.
         token_weights: How much each token counts within its level, [n_tokens] or [B, n_tokens];
@@ -89,13 +89,12 @@ def invert(
         ValueError: If targets, weights or start have a wrong shape or are not finite, or seeds or
             weights do not fit.
     """
-    config = config or InversionConfig.fast()
-    layout = VGGTokens(vgg.widths, vgg.image_size, vgg.thumbnail)
-    maps = layout.unpack(targets) if isinstance(targets, Tensor) else list(targets)
+    config = config or InversionConfig.named("fast")
+    maps = VGGTokens.of(vgg).unpack(targets) if isinstance(targets, Tensor) else list(targets)
     if isinstance(seeds, int):
         seeds = range(seeds, seeds + len(maps[0]) if maps else seeds)
     _check(maps, vgg, config, seeds)
-    positions = _position_weights(token_weights, layout, len(seeds))
+    positions = _position_weights(token_weights, vgg, len(seeds))
     start = _resized(start, config.image_size or vgg.image_size, len(seeds))
     readout = _readout(vgg, config)
     results = []
@@ -127,7 +126,7 @@ def recover(
     Args:
         images: [B, 3, H, W] in [0, 1].
         vgg: As for `invert`, as are the others.
-        config: Settings; None is `InversionConfig.fast()`.
+        config: Settings; None is the preset `fast`.
         seeds: One seed per image, or the first of them.
         progress: Show a progress bar.
     """
@@ -140,22 +139,23 @@ def _run(
     descent: Descent, rows: Sequence[int], callback: Callback | None, bar: tqdm[None]
 ) -> tuple[Tensor, Tensor]:
     """Images [n, 3, S, S] and losses [steps, n] of one batch."""
-    config, active = descent.config, torch.arange(len(rows))
+    config, numbers = descent.config, list(rows)
     images = torch.zeros_like(descent.average)
+    active = torch.arange(len(rows), device=images.device)  # an index of the host's would wait
     losses = images.new_full((config.steps, len(rows)), torch.nan)
     for step in range(1, config.steps + 1):
         descent.step()
         losses[step - 1, active] = descent.losses
-        bar.update(len(active))
+        bar.update(len(numbers))
         if callback:
-            numbers = [rows[i] for i in active.tolist()]
-            callback(Progress(numbers, step, descent.images, descent.losses.clone()))
+            callback(Progress(list(numbers), step, descent.images, descent.losses.clone()))
         if config.stop_window and step % config.stop_window == 0:
             going = ~_level(losses[:step, active], config.stop_window, config.stop_tolerance)
             if not going.all():
                 images[active[~going]] = descent.images[~going]
                 active = active[going]
-                if not len(active):
+                numbers = [n for n, goes in zip(numbers, going.tolist(), strict=True) if goes]
+                if not numbers:
                     return images, losses
                 descent.keep(going)
     images[active] = descent.images
@@ -183,10 +183,11 @@ def _readout(vgg: VGGFeatures, config: InversionConfig) -> VGGFeatures:
     return readout
 
 
-def _position_weights(weights: Tensor | None, layout: VGGTokens, n: int) -> list[Tensor]:
+def _position_weights(weights: Tensor | None, vgg: VGGFeatures, n: int) -> list[Tensor]:
     """Weights of the positions of each level's map, [n, h, w]; none without weights."""
     if weights is None:
         return []
+    layout = VGGTokens.of(vgg)
     if weights.shape not in ((layout.n_tokens,), (n, layout.n_tokens)):
         expected = f"[{layout.n_tokens}] or [{n}, {layout.n_tokens}]"
         raise ValueError(f"token_weights: expected {expected}, got {list(weights.shape)}")

@@ -51,7 +51,7 @@ class Inverter(nn.Module):
     levels made of theirs; residual blocks of 3x3 convolutions follow. After Dosovitskiy and Brox
     (arXiv 1506.02753), who invert one layer, but reads all levels at once. Trained by squared
     error it gives the mean of the images that uncertain features leave possible: blurred where
-    they say little, but never noise.
+    they say little.
     """
 
     scales: Tensor
@@ -127,7 +127,7 @@ class Inverter(nn.Module):
             shapes = tuple(tuple(shape) for shape in config.pop("map_shapes"))
             model = cls(InverterConfig(shapes, **config))
             model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(
                 f"{folder}: not an inverter: {' '.join(str(error).split())}"
             ) from error

@@ -11,20 +11,23 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from brainit_dip.corruption import corrupt
-from brainit_dip.files import replacing
+from brainit_dip.files import digest, replacing
 from brainit_dip.image_folder import RandomCrops, list_images
 from brainit_dip.inverter import Inverter, InverterConfig
+from brainit_dip.stopping import stops_held
 from brainit_dip.vgg import VGGFeatures
 
 CHECKPOINT_EVERY = 1_000
 GRADIENT_NORM = 1.0
+MAX_SEED = 2**23
+"""Seed and number of a crop or step share the 63 bits of one generator's seed."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for settings out of range."""
-        if min(self.steps, self.batch_size - 1, self.lr) <= 0:
+        if not all(value > 0 for value in (self.steps, self.batch_size - 1, self.lr)):
             raise ValueError("steps, lr: expected values above zero, and batch_size of 2 or more")
         low, high = self.correlations
         if not 0 <= low <= high <= 1:
             raise ValueError(f"correlations: expected 0 <= low <= high <= 1, got {low}, {high}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision: expected float32 or bfloat16, got {self.precision!r}")
+        if not 0 <= self.seed < MAX_SEED:
+            raise ValueError(f"seed: expected 0 to {MAX_SEED - 1}, got {self.seed}")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
@@ -77,7 +84,8 @@ def train_inverter(
     """Train on random crops by squared error, and write the inverter to a folder.
 
     Resumes from `output/checkpoint.safetensors` if there is one; the file is written every 1,000
-    steps and removed at the end. A resumed run gives what an unbroken one gives.
+    steps and on Ctrl-C or SIGTERM, and removed at the end. A resumed run gives what an unbroken one
+    gives.
 
     Args:
         images: Folder of pictures, searched recursively.
@@ -92,25 +100,31 @@ def train_inverter(
 
     Raises:
         FileNotFoundError: If there are no images.
-        ValueError: If the checkpoint is of another configuration.
+        OSError: If a picture cannot be read.
+        ValueError: If the checkpoint is of other settings, another VGG or number of pictures.
+        KeyboardInterrupt: After a stop, with the checkpoint written.
     """
     config = config or TrainingConfig()
     files = list_images(images)
     output.mkdir(parents=True, exist_ok=True)
+    made_by = {"settings": asdict(config), "vgg": digest(vgg), "images": len(files)}
     learner = _Learner(vgg, config)
     checkpoint = output / "checkpoint.safetensors"
     if checkpoint.exists():
-        learner.load(checkpoint)
+        learner.load(checkpoint, json.dumps(made_by))
     first = len(learner.losses)
     batches = _batches(files, vgg.image_size, config, first, workers)
-    steps = range(first, config.steps)
-    for step, batch in zip(tqdm(steps, disable=not progress), batches, strict=True):
-        learner.step(step, batch)
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            learner.save(checkpoint)
+    steps = tqdm(range(first, config.steps), disable=not progress)
+    with stops_held() as stops:
+        for step, batch in zip(steps, batches, strict=True):
+            learner.step(step, batch)
+            if stops or (step + 1) % CHECKPOINT_EVERY == 0:
+                learner.save(checkpoint, json.dumps(made_by))
+            if stops:
+                raise KeyboardInterrupt
     model = learner.model.eval().requires_grad_(False)
     curve = torch.stack(learner.losses).tolist()
-    record = {"settings": asdict(config), "images": len(files), "loss": _thinned(curve)}
+    record = {**made_by, "loss": _thinned(curve)}
     with replacing(output / "training.json") as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
     model.save(output)
@@ -155,21 +169,24 @@ class _Learner:
         self.optimiser.step()
         self.losses.append(loss.detach())
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, made_by: str) -> None:
         tensors = {f"model.{k}": v.contiguous() for k, v in self.model.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{k}": v.contiguous() for k, v in moments.items()}
         tensors["losses"] = torch.stack(self.losses)
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {"settings": json.dumps(asdict(self.config))})
+            save_file(tensors, temporary, {"made_by": made_by})
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, made_by: str) -> None:
         device = self.vgg.mean.device
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            settings = (file.metadata() or {}).get("settings")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if settings != json.dumps(asdict(self.config)):
-            raise ValueError(f"{path}: of another training, {settings}; choose another folder")
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                found = (file.metadata() or {}).get("made_by")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a checkpoint: {error}") from error
+        if found != made_by:
+            raise ValueError(f"{path}: of another training, {found}; choose another folder")
         self.losses = list(tensors.pop("losses"))
         state: dict[int, dict[str, Tensor]] = {}
         for name in [name for name in tensors if name.startswith("optimiser.")]:
@@ -188,7 +205,10 @@ def _batches(
     loader: DataLoader[Tensor] = DataLoader(
         crops, config.batch_size, sampler=numbers, num_workers=workers
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except OSError as error:  # a worker's holds its traceback; the last line says what happened
+        raise OSError(str(error).splitlines()[-1].removeprefix("OSError: ")) from error
 
 
 def _thinned(curve: list[float], points: int = 100) -> list[float]:

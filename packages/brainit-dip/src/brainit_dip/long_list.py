@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from brainit_dip.config import InversionConfig
-from brainit_dip.files import replacing
+from brainit_dip.files import digest, replacing
 from brainit_dip.inversion import invert
 from brainit_dip.inverter import Inverter
 from brainit_dip.vgg import VGGFeatures
@@ -44,7 +44,7 @@ class FeatureFile:
         try:
             with safe_open(path, framework="pt") as file:
                 shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-                ids = file.get_tensor("ids").tolist() if "ids" in shapes else None
+                ids = file.get_tensor("ids") if "ids" in shapes else None
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file: {error}") from error
         maps = [f"map_{level}" for level in range(1, len(layout.map_shapes) + 1)]
@@ -57,9 +57,12 @@ class FeatureFile:
                 f"{path}: expected `tokens` [N, {layout.n_tokens}, {layout.token_dim}] or maps "
                 f"{', '.join(maps)} of {layout.map_shapes}, got {shapes}"
             )
-        self.ids: list[int] = list(range(*counts)) if ids is None else ids
-        if {len(self.ids), len(set(self.ids))} != counts or min(self.ids, default=0) < 0:
-            raise ValueError(f"{path}: ids: expected {counts.pop()} different numbers from 0 up")
+        (n,) = counts
+        ids = torch.arange(n) if ids is None else ids
+        whole = not (ids.is_floating_point() or ids.is_complex()) and ids.shape == (n,)
+        if not whole or len(ids.unique()) != n or (ids < 0).any():
+            raise ValueError(f"{path}: ids: expected {n} different whole numbers from 0 up")
+        self.ids: list[int] = ids.tolist()
 
     def read(self, rows: list[int]) -> list[Tensor]:
         """Maps of some images, float32."""
@@ -85,8 +88,9 @@ def invert_file(
     """One image per row of a file: `ID.png` to look at and `ID.safetensors` to compute with.
 
     Image ID has seed `seed` + ID whatever else is in the file. Files appear when they are whole,
-    and an image whose `ID.safetensors` is there is done: the same call goes on after a stop. What
-    made them is in `inversion.json`; other features or settings in the same folder are refused.
+    and an image whose `ID.safetensors` is there is done: the same call goes on after a stop, with
+    any batch size. What made them is in `inversion.json`; beside images of other features or
+    settings nothing is written.
 
     Args:
         features: See `FeatureFile`.
@@ -105,22 +109,22 @@ def invert_file(
         FileNotFoundError: If there is no such file.
         ValueError: If features do not fit the VGG, or the folder is of another inversion.
     """
-    config = config or (InversionConfig.warm() if inverter else InversionConfig.fast())
-    layout = VGGTokens(vgg.widths, vgg.image_size, vgg.thumbnail)
-    file = FeatureFile(features, layout)
+    config = config or InversionConfig.named("warm" if inverter else "fast")
+    file = FeatureFile(features, VGGTokens.of(vgg))
     made_by = {
         "features": file.digest(),
-        "vgg": _digest(vgg),
-        "inverter": inverter and _digest(inverter),
+        "vgg": digest(vgg),
+        "inverter": inverter and digest(inverter),
         "seed": seed,
-        "settings": asdict(config),
+        "settings": {k: v for k, v in asdict(config).items() if k != "batch_size"},
     }
     _claim(output, json.dumps(made_by, indent=2) + "\n")
     paths = [output / f"{number:06}.safetensors" for number in file.ids]
     missing = [row for row, path in enumerate(paths) if not path.exists()]
-    for rows in _chunks(missing, config.batch_size):
+    for first in range(0, len(missing), config.batch_size):
+        rows = missing[first : first + config.batch_size]
         maps = [x.to(vgg.mean) for x in file.read(rows)]
-        start = None if inverter is None else inverter(maps)
+        start = inverter(maps) if inverter else None
         seeds = [seed + file.ids[row] for row in rows]
         found = invert(maps, vgg, config, seeds, start=start)
         for row, image, loss in zip(rows, found.images.cpu(), found.loss.T.cpu(), strict=True):
@@ -129,31 +133,17 @@ def invert_file(
             with replacing(paths[row]) as temporary:
                 save_file({"image": image.contiguous(), "loss": loss.contiguous()}, temporary)
         if report:
-            report(sum(path.exists() for path in paths), len(paths))
+            report(len(paths) - len(missing) + first + len(rows), len(paths))
     return paths
 
 
 def _claim(output: Path, made_by: str) -> None:
     """Write what the folder's images come from, or see that it is the same."""
     record = output / "inversion.json"
-    if record.exists():
-        if record.read_text() != made_by:
-            raise ValueError(f"{output}: holds another inversion (inversion.json); choose another")
+    if record.exists() and record.read_text() == made_by:
         return
+    if any(output.glob("[0-9]*.safetensors")):
+        raise ValueError(f"{output}: holds another inversion (inversion.json); choose another")
     output.mkdir(parents=True, exist_ok=True)
     with replacing(record) as temporary:
         temporary.write_text(made_by)
-
-
-def _digest(module: torch.nn.Module) -> str:
-    """SHA-256 of a module's tensors."""
-    found = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        found.update(name.encode())
-        found.update(value.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def _chunks(rows: list[int], size: int) -> Iterator[list[int]]:
-    for first in range(0, len(rows), size):
-        yield rows[first : first + size]

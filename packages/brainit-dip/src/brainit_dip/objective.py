@@ -26,8 +26,8 @@ class Objective:
                 level's positions; None weighs all the same.
         """
         self.targets = list(targets)
-        weights = torch.tensor(level_weights or (1.0,) * len(targets))
-        self.level_weights = (weights / weights.sum()).to(targets[0])
+        weights = targets[0].new_tensor(level_weights or (1.0,) * len(targets))
+        self.level_weights = weights / weights.sum()
         self.position_weights = [
             (w / w.mean((1, 2), keepdim=True)).unsqueeze(1).to(targets[0])
             for w in position_weights or ()

@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -144,20 +145,22 @@ def load_vgg(
         return _official(tensors, str(source), thumbnail, image_size)
     path = Path(source)
     if path.is_file():
-        read = load_file if path.suffix == ".safetensors" else _load_pickled_tensors
-        return _official(read(path), str(path), thumbnail, image_size)
+        return _official(_read_tensors(path), str(path), thumbnail, image_size)
     for file in (path / "config.json", path / "model.safetensors"):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; expected a VGG folder or 'vgg16_bn'")
-    config = json.loads((path / "config.json").read_text())
     try:
+        config = json.loads((path / "config.json").read_text())
         settings = {key: config[key] for key in ("channels", "image_size", "mean", "std")}
+        if image_size is not None:
+            settings["image_size"] = image_size
+        model = VGGFeatures(**settings, thumbnail=thumbnail)
     except KeyError as error:
         raise ValueError(f"{path / 'config.json'}: the key {error} is missing") from error
-    if image_size is not None:
-        settings["image_size"] = image_size
-    model = VGGFeatures(**settings, thumbnail=thumbnail)
-    return _filled(model, load_file(path / "model.safetensors"), path / "model.safetensors")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path / 'config.json'}: not a VGG's: {error}") from error
+    weights = path / "model.safetensors"
+    return _filled(model, _read_tensors(weights), weights)
 
 
 def _official(
@@ -180,12 +183,16 @@ def _filled(model: VGGFeatures, tensors: dict[str, Tensor], source: str | Path) 
     return model.freeze()
 
 
-def _load_pickled_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict of a torchvision file; torch reads tensors and nothing that runs."""
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """A state dict; of a `.pth`, torch reads tensors and nothing that runs."""
     try:
-        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError) as error:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, SafetensorError) as error:
         raise ValueError(f"{path}: not a file of torch tensors") from error
+    if not isinstance(tensors, dict) or not all(isinstance(x, Tensor) for x in tensors.values()):
+        raise ValueError(f"{path}: not a file of torch tensors by name")
     return tensors
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from brainit_dip.vgg import VGGFeatures
+
 PATCH = 2
 RGB = 3
 
@@ -61,7 +63,11 @@ class VGGTokens:
             c * PATCH**2 if stride else c for c, stride in zip(channels, self._strides, strict=True)
         ]
         self.token_dim = max(self._widths)
-        self._places_on: dict[torch.device, Tensor] = {}
+
+    @classmethod
+    def of(cls, vgg: VGGFeatures) -> VGGTokens:
+        """For the maps of a VGG."""
+        return cls(vgg.widths, vgg.image_size, vgg.thumbnail)
 
     @property
     def levels(self) -> Tensor:
@@ -100,10 +106,8 @@ class VGGTokens:
         Returns:
             Tokens [B, Q, token_dim].
         """
-        device = values.device
-        if device not in self._places_on:
-            self._places_on[device] = self._places.to(device)
-        return values[:, self._places_on[device][tokens]]
+        self._places = self._places.to(values.device)  # it stays there
+        return values[:, self._places[tokens]]
 
     @cached_property
     def _places(self) -> Tensor:
