@@ -84,6 +84,6 @@ def draw_maps(maps: Maps, names: Mapping[int, str]) -> Plot:
     for ax in axes.flat:
         ax.axis("off")
     for ax, cluster in zip(axes.flat, order.tolist(), strict=False):
-        ax.imshow(maps.attention[..., cluster], cmap="magma", vmin=0)
+        ax.imshow(maps.attention[..., cluster], cmap="magma")
         ax.set_title(f"{cluster}: {names[cluster]}", fontsize=9)
     return figure

@@ -164,7 +164,7 @@ def dots(
     Args:
         series: Series -> name along the axis -> value.
         ylabel: Of the values.
-        chance: Where a line is drawn.
+        chance: Where a line is drawn; at 0 for differences.
     """
     names = list(dict.fromkeys(name for values in series.values() for name in values))
     figure, axes = plt.subplots(figsize=(max(4.5, 1.1 * len(names)), 4), layout="constrained")

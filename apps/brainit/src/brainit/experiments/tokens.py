@@ -26,7 +26,6 @@ from brainit.experiments.attention import (
 )
 from brainit.experiments.findings import Findings, dots, headline
 from brainit.experiments.image_scores import (
-    CHANCE,
     Difference,
     Floats,
     ImageScores,
@@ -147,7 +146,7 @@ def findings(base: RunFolder, found: Measured, kinds: Mapping[int, frozenset[str
         question="Where do image tokens look, and what is lost without a cluster or an area?",
         runs={"base": base},
         headline=[headline("two-way, CLIP tokens, intact", mean(found.intact))],
-        figures=_figures(found, by_kind),
+        figures=_figures(found, tests, by_kind),
         tests=tests,
         estimates={
             f"cost of cluster {k} ({found.main_areas[k]})": cost for k, cost in found.costs.items()
@@ -173,11 +172,14 @@ def findings(base: RunFolder, found: Measured, kinds: Mapping[int, frozenset[str
     )
 
 
-def _figures(found: Measured, by_kind: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+def _figures(
+    found: Measured,
+    tests: Mapping[str, Difference],
+    by_kind: Mapping[str, Mapping[str, float]],
+) -> list[Figure]:
     name, subject = next(iter(found.subjects.items()))
     cost = np.array([gap.value for gap in found.costs.values()])
-    lost = {area: mean(scores) for area, scores in found.areas.items()}
-    random = {area: mean(scores) for area, scores in found.controls.items()}
+    beyond = dict(zip(found.areas, tests.values(), strict=True))
     figures = [
         Figure(
             "Where image tokens look",
@@ -199,9 +201,9 @@ def _figures(found: Measured, by_kind: Mapping[str, Mapping[str, float]]) -> lis
         ),
         Figure(
             "What an area's loss costs",
-            "Two-way identification by tokens without an area, and without as many random "
-            "voxels; the line is chance.",
-            dots({"the area": lost, "as many": random}, "two-way, CLIP tokens", CHANCE),
+            "Fall of two-way identification by tokens without an area, beyond that without as many "
+            "random voxels, paired by image.",
+            dots({"area": beyond}, "fall of two-way, CLIP tokens", 0.0),
             wide=True,
         ),
     ]
