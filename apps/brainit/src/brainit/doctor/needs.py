@@ -34,7 +34,7 @@ class Needs:
     Attributes:
         disk: Stage to what it leaves in the run folder.
         scratch: What preparing takes besides, until it is done.
-        memory: What training a decoder holds in memory at once.
+        memory: What the ridge baseline holds at once, a subject's betas; trainings read by rows.
         device: What the largest training holds on the computing device.
     """
 
@@ -65,11 +65,11 @@ def needs_of(profile: Profile, world: World) -> Needs:
     if profile.simulation is not None:
         disk["simulate"] = sum(n * 4 * 2 * 10_242 for n in world.trials) + 4 * cells
     tokens, width = clip_tokens(profile)
-    pictures = (world.images + world.external) * (picture + 2 * tokens * width)
+    disk["tokens"] = 2 * (world.images + world.external) * tokens * width
     return Needs(
         disk=disk,
         scratch=max(4 * n * v for n, v in zip(world.trials, world.voxels, strict=True)),
-        memory=4 * cells + 2 * world.external * voxels + pictures,
+        memory=max(4 * n * v for n, v in zip(world.rows, world.voxels, strict=True)),
         device=max(AMSGRAD * encoder, ADAM * low_level, ADAM * semantic),
     )
 
