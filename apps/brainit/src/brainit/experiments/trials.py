@@ -126,7 +126,7 @@ def _of_images(subject: SubjectData, ids: NDArray[np.int64]) -> SubjectData:
 
 
 def _repeats(trials: dict[str, tuple[SubjectData, NDArray[np.float32]]]) -> int:
-    return min(betas.shape[1] for _, betas in trials.values())
+    return min(int(betas.shape[1]) for _, betas in trials.values())
 
 
 def _choices(
