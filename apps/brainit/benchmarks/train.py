@@ -102,11 +102,11 @@ def measure(name: str, n_batches: int, rounds: int) -> dict[str, Any]:
     """Gate and times of one stage."""
     profile = load_profile("tiny")
     owners = [index % len(VOXELS) for index in range(n_batches)]
-    few = stage_tasks.Few(VOXELS, 36 + 8 * n_batches, 32, owners)
     config = replace(stage_tasks.training(name, profile), epochs=1)
     with tempfile.TemporaryDirectory() as folder:
 
         def make(precision: str = config.precision) -> tuple[Any, Training]:
+            few = stage_tasks.Few(VOXELS, 36 + 8 * n_batches, 32, owners)
             own = load_profile("tiny", [f"{name}.training.precision={precision}"])
             return stage_tasks.TASKS[name](Path(folder), own, few), replace(
                 config, precision=precision

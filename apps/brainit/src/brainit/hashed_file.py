@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         file.write(header)
         for tensor in ordered.values():
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            data: Any = flat.view(torch.uint8).numpy()
+            data = flat.view(torch.uint8).numpy().data
             digest.update(data)
             file.write(data)
         file.seek(header.index(_BLANK))
