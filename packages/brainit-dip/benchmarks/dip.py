@@ -169,7 +169,7 @@ def checks(problem: Problem) -> dict[str, bool]:
     # of a full-width network take that difference of 5e-8 to 0.02 in the image.
     rate = {"lr": 2**-10, "schedule": "constant"}
     plain = {"jitter": 0.0, "precision": "float32", "cuda_graph": False}
-    config = problem.config("fast", steps=6, **rate, **plain)
+    config = problem.config("fast", steps=6, image_size=None, **rate, **plain)
     alone = invert(one, vgg, config).images.cpu()
     beside = invert(pair, vgg, replace(config, batch_size=2)).images.cpu()
     recorded = invert(one, vgg, replace(config, cuda_graph=True)).images.cpu()
