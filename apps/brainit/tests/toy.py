@@ -157,5 +157,6 @@ def _member(
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in places.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # else accelerate chooses, and sums are cut elsewhere
     torch.set_num_threads(1)
     target(*arguments)
