@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+
+from brainit.cli import app
+from brainit.pipeline import STAGES
 
 KILLS = 20
 SMALL = (
@@ -32,14 +35,28 @@ SMALL = (
 )
 
 
-def demo(folder: Path) -> subprocess.Popen[bytes]:
+CONTEXT = multiprocessing.get_context("forkserver")  # imports are done once, not at every start
+CONTEXT.set_forkserver_preload(
+    ["brainit.cli", *(f"brainit.stages.{stage.name}" for stage in STAGES)]
+)
+
+
+def command(folder: Path) -> None:
     overrides = [part for assignment in SMALL for part in ("--set", assignment)]
-    command = [sys.executable, "-c", "from brainit.cli import app; app()", "demo"]
-    return subprocess.Popen(
-        [*command, "--run", str(folder), *overrides],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-    )
+    app(["demo", "--run", str(folder), *overrides])
+
+
+def demo(folder: Path) -> BaseProcess:
+    process = CONTEXT.Process(target=command, args=(folder,))
+    process.start()
+    return process
+
+
+def seconds(folder: Path) -> dict[str, float]:
+    """What every finished stage took, in order."""
+    path = folder / "manifest.json"
+    stages = json.loads(path.read_text())["stages"] if path.is_file() else {}
+    return {name: stage["seconds"] for name, stage in stages.items()}
 
 
 def results(folder: Path) -> dict[str, str]:
@@ -52,27 +69,31 @@ def results(folder: Path) -> dict[str, str]:
     }
 
 
+def finish(folder: Path) -> None:
+    run = demo(folder)
+    run.join()
+    assert run.exitcode == 0
+
+
+def kill_in_stage(folder: Path, index: int, moment: float) -> None:
+    """Start the run and kill it in a stage, unless that was finished before: then at once."""
+    run = demo(folder)
+    while len(seconds(folder)) < index and run.is_alive():
+        time.sleep(0.02)
+    run.join(moment)
+    run.kill()
+    run.join()
+
+
 @pytest.mark.slow
 def test_killed_at_twenty_moments_of_a_run_gives_the_same_weights_and_scores(
     tmp_path: Path,
 ) -> None:
-    began = time.monotonic()
-    assert demo(tmp_path / "whole").wait() == 0
-    duration = time.monotonic() - began
-    whole, rng, kills, runs = results(tmp_path / "whole"), random.Random(0), 0, 0
-    assert len(whole) > 6
-    while kills < KILLS:
-        folder, runs, done = tmp_path / str(runs), runs + 1, False
-        while not done:
-            run = demo(folder)
-            try:
-                # Long enough for imports and a stage, on a machine of any speed.
-                moment = duration * rng.uniform(0.04, 0.33)
-                code = run.wait(moment if kills < KILLS else None)
-                assert code == 0, "the command failed by itself"
-                done = True
-            except subprocess.TimeoutExpired:
-                run.kill()
-                run.wait()
-                kills += 1
-        assert results(folder) == whole
+    whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(0)
+    finish(whole)
+    took = list(seconds(whole).values())
+    for index in sorted(rng.choices(range(len(took)), k=KILLS)):
+        kill_in_stage(killed, index, rng.uniform(0, took[index]))
+    finish(killed)
+    assert len(results(whole)) > 6
+    assert results(killed) == results(whole)
