@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from micro import brainit
 
 from brainit.run_folder import RunFolder
@@ -63,9 +64,12 @@ def test_a_killed_reconstruction_goes_on_image_by_image(
 ) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     old = set(pictures(folder))
-    command = (sys.executable, "-m", "brainit.cli", "reconstruct", "--run", folder, *AGAIN)
-    process = subprocess.Popen([sys.executable, "-c", "from brainit.cli import app; app()",
-                                *map(str, command[3:])])  # fmt: skip
+    command = ("reconstruct", "--run", folder, *AGAIN)
+    # As many threads as here: sums of floats are cut by their number.
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from brainit.cli import app; app()", *map(str, command)],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
     deadline = time.monotonic() + 300
     while not (new := set(pictures(folder)) - old) and time.monotonic() < deadline:
         assert process.poll() is None
