@@ -92,6 +92,16 @@ def simulate(
     return output
 
 
+def holds(output: Path, config: SimulationConfig, routes: Sequence[str]) -> bool:
+    """Whether a folder holds the whole world of these settings; its last file is the manifest."""
+    path = output / "manifest.json"
+    if not path.is_file():
+        return False
+    found = json.loads(path.read_text())
+    same = found["config"] == json.loads(json.dumps(asdict(config)))
+    return same and set(found.get("routes", ["fsaverage"])) == {"fsaverage", *routes}
+
+
 def _render(
     config: SimulationConfig, first: int, count: int, progress: bool, what: str
 ) -> tuple[NDArray[np.uint8], list[tuple[Box, ...]]]:

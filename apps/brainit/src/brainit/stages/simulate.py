@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from brainit.run_folder import RunFolder
+from brainit.run_folder import RunError, RunFolder
 
 
 def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
-    """Write the tree below the run folder."""
+    """Write the tree below the run folder, where it appears when it is whole."""
     from brainit.simulation.config import SimulationConfig
-    from brainit.simulation.nsd_tree import simulate
+    from brainit.simulation.nsd_tree import holds, simulate
 
     world = run.profile.simulation
     assert world is not None  # the pipeline leaves this stage out of profiles without a simulation
@@ -22,6 +23,11 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
         external_images=world.external_images,
         seed=run.profile.seed,
     )
-    root = run.path / "nsd"
-    simulate(root, config, routes=world.routes)
+    root, part = run.path / "nsd", run.path / ".nsd.part"
+    if not holds(root, config, world.routes):
+        if root.exists():
+            raise RunError(f"{root}: holds other scans than the profile's; name another run folder")
+        shutil.rmtree(part, ignore_errors=True)  # what a killed run left
+        simulate(part, config, routes=world.routes)
+        part.rename(root)
     return {"root": root, "external": root / "external" / "external_images.hdf5"}
