@@ -11,8 +11,10 @@ import torch
 from micro import brainit
 from safetensors.torch import load_file
 from torch import nn
+from typer.testing import CliRunner
 
 from brainit.adaptation import WEIGHTS
+from brainit.cli import app
 from brainit.models import resolve
 from brainit.run_folder import RunFolder
 from brainit.stages import joint
@@ -100,3 +102,10 @@ def test_images_are_made_by_what_learnt(run: Path, tmp_path: Path) -> None:
         assert "subj03" in name or torch.equal(value, known[name]), name
     semantic = SemanticDecoder.load(RunFolder(new)).model.voxels("subj03").embedding
     assert not torch.equal(own[0].model.voxels("subj03").embedding, semantic)
+
+
+def test_joint_without_its_settings_is_one_line(tmp_path: Path) -> None:
+    arguments = ["train", "--run", str(tmp_path), "--profile", "tiny", "--stage", "joint"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: --stage joint: the profile of {tmp_path} has no [stage2]\n"

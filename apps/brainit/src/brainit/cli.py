@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from brainit.doctor.command import doctor
 from brainit.experiments.command import experiment
@@ -60,7 +61,7 @@ def _clear_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 def _fail(message: str, code: int = 1) -> None:
     Console(stderr=True, highlight=False).print(
-        f"[red]error:[/red] {message}", soft_wrap=True, markup=True
+        f"[red]error:[/red] {escape(message)}", soft_wrap=True
     )
     raise typer.Exit(code)
 
@@ -117,12 +118,15 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Train encoder, clusters, both transformers and the baseline, skipping what is done."""
-    from brainit.pipeline import TRAINING
+    from brainit.pipeline import TRAINING, run_stages
 
     unknown = sorted(set(stage or ()) - set(TRAINING))
     if unknown:
         raise ValueError(f"--stage {unknown[0]}: expected one of {', '.join(TRAINING)}")
-    _stages(run, profile, overrides, tuple(stage or TRAINING))
+    folder = _open(run, profile, overrides)
+    if "joint" in (stage or ()) and folder.profile.stage2 is None:
+        raise ValueError(f"--stage joint: the profile of {run} has no [stage2]")
+    run_stages(folder, stage or TRAINING, console)
 
 
 @app.command()

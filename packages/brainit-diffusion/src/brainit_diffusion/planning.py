@@ -152,11 +152,6 @@ def _stage(
     return Stage(name, weights, output, batch, memory, flops, seconds, largest, said)
 
 
-def _token_shape(profile: Profile) -> tuple[int, int]:
-    vision = profile.clip["vision_cfg"]
-    return (vision["image_size"] // vision["patch_size"]) ** 2, vision["width"]
-
-
 def _tokens(profile: Profile, gpu: GPU) -> Stage:
     """CLIP tokens of all stimuli, into the store."""
     with torch.device("meta"):
