@@ -27,7 +27,8 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     if not holds(root, config, world.routes):
         if root.exists():
             raise RunError(f"{root}: holds other scans than the profile's; name another run folder")
-        shutil.rmtree(part, ignore_errors=True)  # what a killed run left
+        if part.exists():
+            shutil.rmtree(part)  # what a killed run left
         simulate(part, config, routes=world.routes)
         part.rename(root)
     return {"root": root, "external": root / "external" / "external_images.hdf5"}
