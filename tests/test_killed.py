@@ -11,40 +11,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from killed_run import command
 from safetensors.numpy import load_file
 
-from brainit.cli import app
 from brainit.pipeline import STAGES
 
 KILLS = 20
-SMALL = (
-    "simulation.subjects=2",
-    "simulation.own_images=40",
-    "simulation.shared_images=10",
-    "simulation.external_images=30",
-    "data.subjects=[1, 2]",
-    "encoder.training.epochs=3",
-    "clusters.count=6",
-    "low_level.training.epochs=3",
-    "semantic.training.epochs=3",
-    "coarse.steps=5",
-    "image.steps=4",
-    "image.fused_start_step=1",
-    "evaluation.subjects=[1, 2]",
-    "evaluation.images_per_subject=4",
-    "evaluation.bootstrap=50",
-)
-
-
 CONTEXT = multiprocessing.get_context("forkserver")  # imports are done once, not at every start
 CONTEXT.set_forkserver_preload(
     ["brainit.cli", *(f"brainit.stages.{stage.name}" for stage in STAGES)]
 )
-
-
-def command(folder: Path) -> None:
-    overrides = [part for assignment in SMALL for part in ("--set", assignment)]
-    app(["demo", "--run", str(folder), *overrides])
 
 
 def demo(folder: Path) -> BaseProcess:

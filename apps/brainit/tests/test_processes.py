@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 import stage_tasks
 import torch
 import toy
-from rich.console import Console
+from process_targets import run_pipeline, take_steps, train_stage
 from safetensors.torch import load_file
 
-from brainit import engine, pipeline, processes
+from brainit import pipeline
 from brainit.profile import load_profile
-from brainit.run_folder import RunFolder
-from brainit.stopping import Interrupted
 
 PATIENCE = 120
 
@@ -41,14 +35,6 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def train_stage(name: str, folder: Path, accumulate: int) -> None:
-    """Train the task of a stage, as every process of it does."""
-    torch.set_num_threads(1)
-    profile = stage_tasks.profile(accumulate=accumulate)
-    task = stage_tasks.TASKS[name](folder / str(os.getpid()), profile, stage_tasks.Few())
-    engine.train(task, stage_tasks.training(name, profile), folder, 1)
-
-
 @pytest.mark.parametrize("name", stage_tasks.TASKS)
 def test_two_processes_equal_one(tmp_path: Path, name: str) -> None:
     """Bit for bit: a step of two batches is a sum of two numbers, in whichever order."""
@@ -60,25 +46,6 @@ def test_two_processes_equal_one(tmp_path: Path, name: str) -> None:
         assert one.keys() == two.keys()
         for key, value in one.items():
             assert torch.equal(value, two[key]), key
-
-
-def take_steps(folder: Path, changes: dict[str, Any], victim: int, act: str, at: int) -> None:
-    """Train a toy; in one process something happens at a step. Say how it ended."""
-
-    def before(epoch: int, index: int) -> float | None:
-        if processes.rank() == victim and epoch * 5 + index == at:
-            if act == "nan":
-                return math.nan
-            os.kill(os.getpid(), signal.SIGKILL if act == "kill" else signal.SIGTERM)
-        return None
-
-    with (folder / f"end{processes.rank()}").open("w") as end:
-        try:
-            toy.train(folder, before, **changes)
-        except (Interrupted, RuntimeError, ValueError) as error:
-            end.write(f"{type(error).__name__}: {error}")
-            end.flush()
-            raise SystemExit(getattr(error, "exit_code", 1)) from None
 
 
 def ends(folder: Path) -> list[str]:
@@ -119,27 +86,6 @@ def test_batches_that_cannot_be_dealt_are_one_clear_line(tmp_path: Path) -> None
     assert all(
         "3 batches (accumulate) cannot be dealt evenly to 2" in end for end in ends(tmp_path)
     )
-
-
-def run_pipeline(folder: Path) -> None:
-    """Run every stage with a stand-in that notes which process did it."""
-
-    def load(name: str) -> ModuleType:
-        stage = name.rpartition(".")[2]
-        module: Any = ModuleType(name)
-
-        def work(run: RunFolder, fingerprint: str) -> dict[str, Path]:
-            time.sleep(0.05 * processes.rank())
-            (run.path / f"{stage}-{processes.rank()}").touch()
-            return {"file": run.path / f"{stage}-0"}
-
-        module.run = work
-        return module
-
-    pipeline.import_module = load
-    profile = load_profile("tiny")
-    names = [stage.name for stage in pipeline.applicable(profile)]
-    pipeline.run_stages(RunFolder(folder, profile), names, Console(quiet=True))
 
 
 def test_stages_that_do_not_train_are_the_first_processs(tmp_path: Path) -> None:
