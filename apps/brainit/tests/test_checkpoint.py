@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import json
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,6 +119,57 @@ def test_crash_at_any_step_of_a_save_leaves_old_or_new(folder: Path, thing: Thin
             assert thing.load(copy / LAST) == 4
             assert thing.load(copy / PREVIOUS) == number
             assert {path.name for path in copy.iterdir()} == {LAST, PREVIOUS}
+
+
+def recovered(folder: Path, thing: Thing) -> int:
+    """What a command does that finds the files of a killed one: go on from the newest, save."""
+    clean(folder)
+    path = newest(folder)
+    assert path is not None
+    number = thing.load(path)
+    thing.save(folder, number + 1)
+    return number
+
+
+def test_a_second_crash_while_the_first_is_recovered_from(folder: Path, thing: Thing) -> None:
+    """Every pair of the first twelve steps, of a save that dies and of what picks it up."""
+    for first, second in itertools.product(range(12), repeat=2):
+        copy = folder.with_name(f"{first}-{second}")
+        shutil.copytree(folder, copy)
+        when = ("before", "torn", "after")[(first + second) % 3]
+        with Faults(copy, first, Death(when)), pytest.raises(Crash):
+            thing.save(copy, 3)
+        with Faults(copy, second, Death(when)), suppress(Crash):
+            recovered(copy, thing)
+        found = recovered(copy, thing)
+        assert found in (2, 3, 4)
+        assert thing.load(copy / LAST) == found + 1
+        assert thing.load(copy / PREVIOUS) == found
+        assert {path.name for path in copy.iterdir()} == {LAST, PREVIOUS}
+
+
+def can_mount() -> bool:
+    command = ["unshare", "-Urm", "true"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="file systems of our own cannot be mounted here")
+def test_a_disk_that_will_not_do_is_known_before_the_first_step(tmp_path: Path) -> None:
+    """On 32 file systems of a quarter to eight megabytes; half of them are too small."""
+    script = Path(__file__).with_name("full_disk.py")
+    command = ["unshare", "-Urm", sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert len(found) == 32
+    assert sum(not disk["fits"] for disk in found) >= 10
+    assert sum(disk["fits"] for disk in found) >= 10
+    # What was said to fit does; no more than two are refused that might just have done.
+    assert all(disk["fits"] for disk in found if disk["said"] == "")
+    assert sum(disk["fits"] == (disk["said"] == "") for disk in found) >= 30
+    for disk in found:
+        assert disk["whole"]
+        if disk["said"]:
+            assert re.search(r"need [\d.]+ MB and [\d.]+ MB are free; free some", disk["said"])
 
 
 @pytest.mark.parametrize("lasting", [False, True])

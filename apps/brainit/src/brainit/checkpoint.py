@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,35 @@ def save_checkpoint(
         hashed_file.write(temporary, tensors, {"training": training})
         if path.name == LAST and path.exists():
             _keep(path, path.with_name(PREVIOUS))
+
+
+def check_room(folder: Path, module: nn.Module, moments: int) -> None:
+    """Make sure, before the first step, that the disk holds all checkpoints of a training.
+
+    While one is saved there are three of weights and moments (the last, the one before and the new
+    one) and two of the best weights.
+
+    Args:
+        folder: Where they are kept, there or not.
+        module: What is trained.
+        moments: Tensors that the optimiser keeps of each parameter.
+
+    Raises:
+        CheckpointError: It does not; the message says what is needed and what is free.
+    """
+    weights = _bytes(_own_state(module).values())
+    trained = _bytes(p for p in module.parameters() if p.requires_grad)
+    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    # Two names of one file take its place once.
+    there = {
+        stat.st_ino: stat.st_size for path in place.glob("*.safetensors") if (stat := path.stat())
+    }
+    need = 5 * weights + 3 * moments * trained - (sum(there.values()) if place == folder else 0)
+    if (free := shutil.disk_usage(place).free) < need:
+        raise CheckpointError(
+            f"{folder}: checkpoints need {need / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free; "
+            "free some space and repeat"
+        )
 
 
 def load_checkpoint(
@@ -148,6 +177,10 @@ def _check_shapes(path: Path, own: Mapping[str, Tensor], found: Mapping[str, Ten
                 f"{path}: a checkpoint of another model: {name} has shape {there} there and {here} "
                 f"here; delete {path.parent} to train anew"
             )
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -26,7 +26,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm.auto import tqdm
 
 from brainit import processes
-from brainit.checkpoint import BEST, LAST, clean, load_checkpoint, newest, save_checkpoint
+from brainit.checkpoint import (
+    BEST,
+    LAST,
+    check_room,
+    clean,
+    load_checkpoint,
+    newest,
+    save_checkpoint,
+)
 from brainit.computing import autocast, device
 from brainit.gradients import ManyProcesses, OneProcess, Whole
 from brainit.prefetch import prefetched
@@ -110,7 +118,7 @@ def train(
     Raises:
         TrainingStopped: A loss or a gradient was not finite.
         Interrupted: A signal asked to stop; where the training stands has been saved.
-        CheckpointError: The folder's checkpoints cannot serve.
+        CheckpointError: The folder's checkpoints cannot serve, or the disk cannot hold new ones.
         ValueError: `accumulate` batches cannot be dealt evenly over the launched processes.
     """
     return _Run(task, config, folder, seed, log).train()
@@ -166,6 +174,8 @@ class _Run:
     def _resume(self) -> None:
         if processes.is_first():
             clean(self.folder)
+            moments = 3 if self.config.optimiser == "adam_amsgrad" else 2
+            check_room(self.folder, self.module, moments)
         path = processes.from_first(newest(self.folder) if processes.is_first() else None)
         if path is not None:
             self.progress = Progress(**load_checkpoint(path, self.module, self.optimiser))
