@@ -26,7 +26,15 @@ from brainit.experiments import (
     trials,
 )
 from brainit.experiments.findings import Findings, dots, write
-from brainit.experiments.image_scores import ImageScores, difference, mean, read, share, together
+from brainit.experiments.image_scores import (
+    COMPARED,
+    ImageScores,
+    difference,
+    mean,
+    read,
+    share,
+    together,
+)
 from brainit.pipeline import applicable
 from brainit.profile import load_profile
 from brainit.run_folder import RunFolder
@@ -167,11 +175,13 @@ def test_transfer_reports_shares_of_all_data(tmp_path: Path) -> None:
     run = _finished(tmp_path / "run")
     kinds = {("adapted", m): _scores(level, 3) for m, level in levels.items()}
     kinds |= {("scratch", m): _scores(0.55, 1) for m in levels}
-    found = transfer.findings({key: [run] for key in kinds}, kinds, "subj04")
-    value = found.estimates["15 min, share of all data above chance"].value
+    scores = {features: kinds for features in COMPARED}
+    found = transfer.findings({key: [run] for key in kinds}, scores, "subj04")
+    assert len(found.figures) == len(COMPARED)
+    value = found.estimates["15 min, share of all data above chance, late features"].value
     part, whole = (mean(kinds["adapted", m]).value for m in (15, 0))
     assert value == pytest.approx((part - 0.5) / (whole - 0.5))
-    assert found.tests["15 min: adapted - from scratch"].verdict == "higher"
+    assert found.tests["15 min: adapted - from scratch, CLIP"].verdict == "higher"
     assert transfer.overrides(15, 3) == ["data.minutes=15", "data.draw=random", "seed=3"]
     load_profile("tiny", transfer.overrides(15, 3))
     assert left_out.amount(0) == "all"

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from brainit.experiments.findings import Findings, dots, headline, score_table
-from brainit.experiments.image_scores import CHANCE, difference, mean, read
+from brainit.experiments.findings import Findings, headline, identification, score_table
+from brainit.experiments.image_scores import COMPARED, Difference, difference, mean, read
 from brainit.experiments.runs import changed
 from brainit.run_folder import RunFolder
-from brainit_eval.report import Figure
 
 KINDS = ("functional", "anatomical")
 FACTORS = (0.25, 1.0, 4.0)
@@ -30,36 +29,37 @@ def run(base: RunFolder, out: Path, console: Console) -> Findings:
         for count in counts
         for kind in KINDS
     }
-    scores = {key: read(one) for key, one in runs.items()}
-    tests = {
-        f"{count}: functional - anatomical": difference(
-            scores["functional", count], scores["anatomical", count]
-        )
-        for count in counts
+    scores = {
+        features: {key: read(one, metric=metric) for key, one in runs.items()}
+        for features, metric in COMPARED.items()
     }
     usual = counts[FACTORS.index(1.0)]
-    tests |= {
-        f"functional: {count} - {usual}": difference(
-            scores["functional", count], scores["functional", usual]
-        )
-        for count in counts
-        if count != usual
+    tests: dict[str, Difference] = {}
+    for features, found in scores.items():
+        for count in counts:
+            tests[f"{count}: functional - anatomical, {features}"] = difference(
+                found["functional", count], found["anatomical", count]
+            )
+        for count in counts:
+            if count != usual:
+                tests[f"functional: {count} - {usual}, {features}"] = difference(
+                    found["functional", count], found["functional", usual]
+                )
+    series = {
+        features: {kind: {str(c): mean(found[kind, c]) for c in counts} for kind in KINDS}
+        for features, found in scores.items()
     }
-    series = {kind: {str(c): mean(scores[kind, c]) for c in counts} for kind in KINDS}
     rows = {f"{kind}, {count}": (one, "fused") for (kind, count), one in runs.items()}
     return Findings(
         title="Functional and anatomical clusters",
         question="Does it matter that clusters are of function, and how many there are?",
         runs={f"{kind}, {count}": one for (kind, count), one in runs.items()},
-        headline=[headline(f"{kind}, {usual}", series[kind][str(usual)]) for kind in KINDS],
-        tables=[score_table(rows, caption="Fused images, by kind and number of clusters.")],
-        figures=[
-            Figure(
-                "Late features",
-                "By number of clusters; the line is chance.",
-                dots(series, "two-way, late features", CHANCE),
-            )
+        headline=[
+            headline(f"{kind}, {usual}", series["late features"][kind][str(usual)])
+            for kind in KINDS
         ],
+        tables=[score_table(rows, caption="Fused images, by kind and number of clusters.")],
+        figures=identification(series, "By number of clusters"),
         tests=tests,
         sentences=[f"{name}: {test.verdict}." for name, test in tests.items()],
         limits=[

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from brainit.experiments.findings import Findings, dots, headline, score_table
-from brainit.experiments.image_scores import CHANCE, difference, mean, read
+from brainit.experiments.findings import Findings, headline, identification, score_table
+from brainit.experiments.image_scores import COMPARED, difference, mean, read
 from brainit.experiments.runs import adapted, changed, without
 from brainit.run_folder import RunFolder
-from brainit_eval.report import Figure
 
 DECODERS = ("low_level", "semantic")
 MINUTES = 15
@@ -31,30 +30,36 @@ def run(base: RunFolder, out: Path, console: Console) -> Findings:
         few = [*ratios(ratio), f"data.minutes={MINUTES}"]
         like = adapted(start, out / f"low-{ratio:g}", subject, few, console, like)
         runs[LOW, ratio] = like
-    scores = {key: read(one) for key, one in runs.items()}
+    scores = {
+        features: {key: read(one, metric=metric) for key, one in runs.items()}
+        for features, metric in COMPARED.items()
+    }
     tests = {
-        f"{amount}: {ratio:g} to one - none": difference(scores[amount, ratio], scores[amount, 0.0])
+        f"{amount}: {ratio:g} to one - none, {features}": difference(
+            found[amount, ratio], found[amount, 0.0]
+        )
+        for features, found in scores.items()
         for amount, ratios_of in RATIOS.items()
         for ratio in ratios_of[1:]
     }
     series = {
-        amount: {f"{ratio:g}": mean(scores[amount, ratio]) for ratio in ratios_of}
-        for amount, ratios_of in RATIOS.items()
+        features: {
+            amount: {f"{ratio:g}": mean(found[amount, ratio]) for ratio in ratios_of}
+            for amount, ratios_of in RATIOS.items()
+        }
+        for features, found in scores.items()
     }
     rows = {f"{amount}, {ratio:g} to one": (one, "fused") for (amount, ratio), one in runs.items()}
     return Findings(
         title="With and without external images",
         question="Do responses that the encoder predicts to external images help the decoders?",
         runs={one.path.name: one for one in runs.values()},
-        headline=[headline(f"{ratio} to one", value, LOW) for ratio, value in series[LOW].items()],
-        tables=[score_table(rows, caption="Fused images; external samples to one real sample.")],
-        figures=[
-            Figure(
-                "Late features",
-                "By external samples to one real; the line is chance.",
-                dots(series, "two-way, late features", CHANCE),
-            )
+        headline=[
+            headline(f"{ratio} to one", value, LOW)
+            for ratio, value in series["late features"][LOW].items()
         ],
+        tables=[score_table(rows, caption="Fused images; external samples to one real sample.")],
+        figures=identification(series, "By external samples to one real"),
         tests=tests,
         sentences=[f"{name}: {test.verdict}." for name, test in tests.items()],
         limits=["One training of each: its seed's own luck is not in the intervals."],

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure as Plot
 
-from brainit.experiments.image_scores import Difference, Estimate, corrected
+from brainit.experiments.image_scores import CHANCE, Difference, Estimate, corrected
 from brainit.profile import dump_profile
 from brainit.run_folder import RunFolder, write_text
 from brainit_eval.report import (
@@ -154,6 +154,25 @@ def headline(label: str, estimate: Estimate, note: str = "") -> Headline:
     """A share or score in per cent, with its interval in small print."""
     interval = f"95 %: {estimate.low:.1%} to {estimate.high:.1%}"
     return Headline(label, f"{estimate.value:.1%}", f"{interval}; {note}" if note else interval)
+
+
+def identification(
+    series: Mapping[str, Mapping[str, Mapping[str, Estimate]]], caption: str
+) -> list[Figure]:
+    """A plot of two-way identification by each kind of feature.
+
+    Args:
+        series: Features, in words -> series -> name along the axis -> value.
+        caption: What stands along the axis; what the line is, is added.
+    """
+    return [
+        Figure(
+            features[0].upper() + features[1:],
+            f"{caption}; the line is chance.",
+            dots(values, f"two-way, {features}", CHANCE),
+        )
+        for features, values in series.items()
+    ]
 
 
 def dots(

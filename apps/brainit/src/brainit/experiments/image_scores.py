@@ -20,6 +20,8 @@ from brainit_eval.statistics.bootstrap import percentile_interval
 
 Floats = NDArray[np.float64]
 LATE, CHANCE = "two_way_late", 0.5
+COMPARED = {"late features": LATE, "CLIP": "two_way_clip"}
+"""What runs are compared by, in words: two networks' views of what an image shows."""
 DRAWS, SEED = 2000, 0
 _IMAGES = ("images", "samples")
 _PEOPLE = ("subjects", *_IMAGES)

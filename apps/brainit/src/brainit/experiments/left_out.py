@@ -6,12 +6,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from brainit.experiments.findings import Findings, dots, headline, score_table
-from brainit.experiments.image_scores import CHANCE, difference, mean, read, share, together
+from brainit.experiments.findings import Findings, headline, identification, score_table
+from brainit.experiments.image_scores import (
+    COMPARED,
+    Difference,
+    Estimate,
+    difference,
+    mean,
+    read,
+    share,
+    together,
+)
 from brainit.experiments.runs import adapted, without
 from brainit.experiments.transfer import amount
 from brainit.run_folder import RunFolder
-from brainit_eval.report import Figure
 
 MINUTES = (15, 0)
 """Of the new subject's scans; 0: all."""
@@ -27,26 +35,25 @@ def run(base: RunFolder, out: Path, console: Console) -> Findings:
             folder = out / f"{name}-{amount(minutes)}".replace(" ", "")
             how = [f"data.minutes={minutes}"]
             found[name] = adapted(start, folder, subject, how, console)
-    joint = read(base)
-    scores = {
-        amount(minutes): together({name: read(one) for name, one in found.items()})
-        for minutes, found in runs.items()
-    }
-    few, all_of_it = (scores[amount(minutes)] for minutes in MINUTES)
-    shares = {
-        "15 minutes, share of all data above chance": share(few, all_of_it),
-        "all data adapted, share of trained together": share(all_of_it, joint),
-    }
-    tests = {
-        "15 min - all data, both adapted": difference(few, all_of_it),
-        "all data adapted - trained together": difference(all_of_it, joint),
-    }
-    kinds = {**scores, "trained together": joint}
-    series = {
-        kind: {name: mean(part.only([name])) for name in joint.values}
-        | {"all subjects": mean(part)}
-        for kind, part in kinds.items()
-    }
+    shares: dict[str, Estimate] = {}
+    tests: dict[str, Difference] = {}
+    series: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for features, metric in COMPARED.items():
+        joint = read(base, metric=metric)
+        scores = {
+            amount(minutes): together({n: read(one, metric=metric) for n, one in found.items()})
+            for minutes, found in runs.items()
+        }
+        few, all_of_it = (scores[amount(minutes)] for minutes in MINUTES)
+        shares[f"15 minutes, share of all data above chance, {features}"] = share(few, all_of_it)
+        shares[f"all data adapted, share of trained together, {features}"] = share(all_of_it, joint)
+        tests[f"15 min - all data, both adapted, {features}"] = difference(few, all_of_it)
+        tests[f"all data adapted - trained together, {features}"] = difference(all_of_it, joint)
+        series[features] = {
+            kind: {name: mean(part.only([name])) for name in joint.values}
+            | {"all subjects": mean(part)}
+            for kind, part in {**scores, "trained together": joint}.items()
+        }
     rows = {
         f"{name}, {amount(minutes)}": (one, "fused")
         for minutes, found in runs.items()
@@ -62,13 +69,7 @@ def run(base: RunFolder, out: Path, console: Console) -> Findings:
             score_table(rows, caption="Fused images, a subject a row."),
             score_table({"trained together": (base, "fused")}, title="The base, all subjects"),
         ],
-        figures=[
-            Figure(
-                "Late features",
-                "By subject, left out and adapted; the line is chance.",
-                dots(series, "two-way, late features", CHANCE),
-            )
-        ],
+        figures=identification(series, "By subject, left out and adapted"),
         tests=tests,
         estimates=shares,
         sentences=[f"{name}: {value}." for name, value in shares.items()]

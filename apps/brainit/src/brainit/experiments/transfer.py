@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from brainit.experiments.findings import Findings, dots, headline, score_table
+from brainit.experiments.findings import Findings, headline, identification, score_table
 from brainit.experiments.image_scores import (
-    CHANCE,
+    COMPARED,
     ImageScores,
     difference,
     mean,
@@ -18,7 +18,6 @@ from brainit.experiments.image_scores import (
 )
 from brainit.experiments.runs import adapted, alone, without
 from brainit.run_folder import RunFolder
-from brainit_eval.report import Figure
 
 MINUTES = (15, 30, 60, 0)
 """Of the new subject's scans; 0: all."""
@@ -40,7 +39,13 @@ def run(base: RunFolder, out: Path, console: Console) -> Findings:
         folder = out / f"scratch-{amount(minutes)}".replace(" ", "")
         how = overrides(minutes, base.profile.seed)
         runs["scratch", minutes] = [alone(base, folder, subject, how, console)]
-    scores = {key: repetitions([read(one) for one in ones]) for key, ones in runs.items()}
+    scores = {
+        features: {
+            key: repetitions([read(one, metric=metric) for one in ones])
+            for key, ones in runs.items()
+        }
+        for features, metric in COMPARED.items()
+    }
     return findings(runs, scores, f"subj{subject:02d}")
 
 
@@ -56,30 +61,37 @@ def amount(minutes: float) -> str:
 
 def findings(
     runs: dict[tuple[str, int], list[RunFolder]],
-    scores: dict[tuple[str, int], ImageScores],
+    scores: dict[str, dict[tuple[str, int], ImageScores]],
     subject: str,
 ) -> Findings:
     """What the scores of both kinds say, by minutes.
 
     Args:
         runs: ("adapted" or "scratch", minutes) -> runs.
-        scores: The same -> scores of their fused images.
+        scores: Features, in words -> the same -> scores of their fused images.
         subject: Who is new.
     """
-    whole = scores["adapted", 0]
     shares = {
-        f"{amount(m)}, share of all data above chance": share(scores["adapted", m], whole)
+        f"{amount(m)}, share of all data above chance, {features}": share(
+            found["adapted", m], found["adapted", 0]
+        )
+        for features, found in scores.items()
         for m in MINUTES
         if m
     }
     tests = {
-        f"{amount(m)}: adapted - from scratch": difference(
-            scores["adapted", m], scores["scratch", m]
+        f"{amount(m)}: adapted - from scratch, {features}": difference(
+            found["adapted", m], found["scratch", m]
         )
+        for features, found in scores.items()
         for m in MINUTES
     }
     series = {
-        kind: {amount(m): mean(scores[kind, m]) for m in MINUTES} for kind in ("adapted", "scratch")
+        features: {
+            kind: {amount(m): mean(found[kind, m]) for m in MINUTES}
+            for kind in ("adapted", "scratch")
+        }
+        for features, found in scores.items()
     }
     rows = {f"{kind}, {amount(m)}": (ones[0], "fused") for (kind, m), ones in runs.items()}
     said = [f"{name}: {value}." for name, value in shares.items()]
@@ -88,15 +100,9 @@ def findings(
         title="A new subject by minutes of scans",
         question=f"How much of its scans does {subject} need in models that others trained?",
         runs={run.path.name: run for ones in runs.values() for run in ones},
-        headline=[headline(name, value) for name, value in shares.items()],
+        headline=[headline(name, value) for name, value in list(shares.items())[:3]],
         tables=[score_table(rows, caption=f"Fused images of {subject}; the first draw of each.")],
-        figures=[
-            Figure(
-                "Late features",
-                f"By minutes, means over {DRAWS} draws (from scratch: one); the line is chance.",
-                dots(series, "two-way, late features", CHANCE),
-            )
-        ],
+        figures=identification(series, f"By minutes, means over {DRAWS} draws (from scratch: one)"),
         tests=tests,
         estimates=shares,
         sentences=said,
