@@ -44,6 +44,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--networks", default="tiny,random", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--photos", type=int, default=len(TEST))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each photograph")
     parser.add_argument("--correlations", default=DEMO, help="one per level")
     parser.add_argument("--steps-scale", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=16)
@@ -58,20 +59,20 @@ def options() -> argparse.Namespace:
 
 
 class Problem:
-    """One network, the photographs and their corrupted features."""
+    """One network, the photographs and their corrupted features, as often as they are run."""
 
     def __init__(self, kind: str, chosen: argparse.Namespace, pictures: Path) -> None:
         self.kind, self.chosen = kind, chosen
         some = torch.stack([read_image(file, 112) for file in list_images(pictures)[:64]])
         self.vgg = network(kind, some, chosen.seed).to(chosen.device)
         self.side = 2 * self.vgg.image_size
-        self.truth = photos(TEST[: chosen.photos], self.side)
+        self.truth = photos(TEST[: chosen.photos], self.side).repeat(chosen.seeds, 1, 1, 1)
         wanted = [float(r) for r in chosen.correlations.split(",")]
         with torch.no_grad():
             everything = self.vgg(photos(TEST, self.side).to(chosen.device))
         corrupted = corrupt(everything, wanted, chosen.seed)
         self.reached = agreement(corrupted, everything)
-        self.maps = [x[: chosen.photos] for x in corrupted]
+        self.maps = [x[: chosen.photos].repeat(chosen.seeds, 1, 1, 1) for x in corrupted]
 
     def config(self, name: str, **changes: object) -> InversionConfig:
         """A preset; the published 224 px are twice what the published VGG sees."""
@@ -85,12 +86,12 @@ class Problem:
         return [x[image : image + 1] for x in self.maps]
 
     def scores(self, answers: Tensor) -> dict[str, float]:
-        """Means over the photographs."""
+        """Means over the photographs and their runs."""
         return scores(answers, self.truth, self.vgg, self.maps)
 
 
 def run_preset(problem: Problem, name: str, start: Tensor | None = None) -> dict[str, object]:
-    """Each photograph by itself: seconds an image, scores and their curve."""
+    """Each photograph by itself, each time with another seed: seconds, scores, their curve."""
     config = problem.config(name)
     figures, answers = run(problem.maps, problem.truth, problem.vgg, config, start)
     keep(problem, name, answers)
