@@ -56,7 +56,7 @@ def state(module: nn.Module) -> dict[str, torch.Tensor]:
 def loss(run: RunFolder, learnt: bool) -> float:
     """Denoising loss on the training images, of noises that stay the same."""
     unclip = UnCLIP.load(resolve("zoo:"))
-    both = joint._both(run.profile, SemanticDecoder.load(run), unclip)
+    both = joint.both_of(run.profile, SemanticDecoder.load(run), unclip)
     if learnt:
         joint._put(both, load_file(run.output("joint", "model") / WEIGHTS))
     samples = Samples(run)

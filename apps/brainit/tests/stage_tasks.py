@@ -11,16 +11,19 @@ import torch
 
 from brainit.models import resolve
 from brainit.profile import Profile, Training, load_profile
+from brainit.stages import joint
 from brainit.stages.decoding import bit_config
 from brainit.stages.encoder import encoder_config
+from brainit.stages.joint import JointTask
 from brainit.stages.low_level import LowLevelTask, layout_of, load_target
 from brainit.stages.samples import Batch, Draw
-from brainit.stages.semantic import SemanticTask
+from brainit.stages.semantic import SemanticDecoder, SemanticTask
 from brainit_bit import BrainInteractionTransformer
 from brainit_clusters.data.dataset import BrainDataset, SubjectData, write_dataset
 from brainit_clusters.encoder.backbone import load_backbone
 from brainit_clusters.encoder.model import BrainEncoder
 from brainit_clusters.encoder.task import EncoderTask
+from brainit_diffusion.unclip import UnCLIP
 
 SMALL = [
     *(f"{part}.training.epochs=2" for part in ("encoder", "low_level", "semantic")),
@@ -30,14 +33,29 @@ SMALL = [
     "encoder.training.batch_size=10",
     "low_level.queries=[4, 4, 3, 2, 2, 8]",
 ]
+STAGE2 = [
+    "stage2.unet=full",
+    "stage2.rank=4",
+    "stage2.gradient_checkpointing=false",
+    "stage2.noise_offset=0.04",
+    "stage2.dropout=0.1",
+    "stage2.training.optimiser=adamw",
+    "stage2.training.learning_rate=1e-4",
+    "stage2.training.weight_decay=0.0",
+    "stage2.training.batch_size=4",
+    "stage2.training.epochs=2",
+    "stage2.training.warmup_epochs=0",
+    "stage2.training.schedule=cosine",
+    "stage2.training.patience=5",
+]
 
 
 def profile(precision: str = "no", accumulate: int = 2) -> Profile:
-    """The tiny profile with the smallest models; steps of two batches."""
-    parts = ("encoder", "low_level", "semantic")
+    """The tiny profile with the smallest models and a stage 2; steps of two batches."""
+    parts = ("encoder", "low_level", "semantic", "stage2")
     changes = [f"{part}.training.precision={precision}" for part in parts]
     changes += [f"{part}.training.accumulate={accumulate}" for part in parts]
-    return load_profile("tiny", SMALL + changes)
+    return load_profile("tiny", SMALL + STAGE2 + changes)
 
 
 class Few:
@@ -136,6 +154,15 @@ def low_level(folder: Path, profile: Profile, few: Few) -> LowLevelTask:
     return LowLevelTask(model, samples, vgg, profile.low_level)
 
 
+def both(folder: Path, profile: Profile, few: Few) -> JointTask:
+    samples: Any = few
+    unclip = UnCLIP.load(resolve(profile.models.unclip))
+    width = unclip.unet.config.cross_attention_dim
+    model = _transformer(profile.semantic, few, 36, width)
+    decoder = SemanticDecoder(model, torch.zeros(36, width), torch.ones(()))
+    return JointTask(joint.both_of(profile, decoder, unclip), samples, unclip, profile)
+
+
 def _transformer(settings: Any, few: Few, n_tokens: int, width: int) -> BrainInteractionTransformer:
     torch.manual_seed(0)
     n_clusters = 6
@@ -145,11 +172,11 @@ def _transformer(settings: Any, few: Few, n_tokens: int, width: int) -> BrainInt
     return model
 
 
-TASKS = {"encoder": encoder, "semantic": semantic, "low_level": low_level}
+TASKS = {"encoder": encoder, "semantic": semantic, "low_level": low_level, "joint": both}
 
 
 def training(name: str, profile: Profile) -> Training:
     """How a stage trains."""
-    part: Any = getattr(profile, name)
+    part: Any = getattr(profile, "stage2" if name == "joint" else name)
     config: Training = part.training
     return config

@@ -118,7 +118,7 @@ def stuck_child(folder: Path, ready: Any) -> None:
     train(folder, before)
 
 
-_STAGES = [f"brainit.stages.{name}" for name in ("encoder", "low_level", "semantic")]
+_STAGES = [f"brainit.stages.{name}" for name in ("encoder", "low_level", "semantic", "joint")]
 # The last one is what torch imports at the first step of an optimiser.
 _CONTEXT.set_forkserver_preload([*_STAGES, "accelerate", "torch._dynamo"])
 

@@ -40,7 +40,7 @@ def run(run: RunFolder, fingerprint: str) -> dict[str, Path]:
     assert profile.stage2 is not None  # the pipeline leaves this stage out of profiles without it
     unclip = UnCLIP.load(resolve(profile.models.unclip)).to(device())
     decoder = SemanticDecoder.load(run)
-    both = _both(profile, decoder, unclip)
+    both = both_of(profile, decoder, unclip)
     if run.base is not None:
         _put(both, load_file(run.base.output("joint", "model") / WEIGHTS))
         for name in profile.data.subjects:
@@ -74,7 +74,7 @@ def load(run: RunFolder) -> tuple[SemanticDecoder, UnCLIP]:
     decoder = SemanticDecoder.load(run)
     if run.profile.stage2 is None:
         return decoder, unclip
-    both, folder = _both(run.profile, decoder, unclip), run.output("joint", "model")
+    both, folder = both_of(run.profile, decoder, unclip), run.output("joint", "model")
     if run.base is None:
         _put(both, load_file(folder / WEIGHTS))
     else:
@@ -85,7 +85,8 @@ def load(run: RunFolder) -> tuple[SemanticDecoder, UnCLIP]:
     return decoder, unclip
 
 
-def _both(profile: Profile, decoder: SemanticDecoder, unclip: UnCLIP) -> Stage2:
+def both_of(profile: Profile, decoder: SemanticDecoder, unclip: UnCLIP) -> Stage2:
+    """Transformer and UNet as one module that learns what [stage2] says."""
     settings, scheduler = profile.stage2, unclip.pipeline.scheduler
     assert settings is not None
     config = Stage2Config(
