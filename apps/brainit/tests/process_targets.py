@@ -20,7 +20,7 @@ from rich.console import Console
 
 from brainit import engine, pipeline, processes
 from brainit.profile import load_profile
-from brainit.run_folder import RunFolder
+from brainit.run_folder import RunError, RunFolder
 from brainit.stopping import Interrupted
 
 
@@ -70,3 +70,13 @@ def run_pipeline(folder: Path) -> None:
     profile = load_profile("tiny")
     names = [stage.name for stage in pipeline.applicable(profile)]
     pipeline.run_stages(RunFolder(folder, profile), names, Console(quiet=True))
+
+
+def own(folder: Path, ready: Any) -> None:
+    """Work in a run folder until killed; end with 3 where another process does."""
+    try:
+        with RunFolder(folder).owned():
+            ready.set()
+            time.sleep(600)
+    except RunError:
+        raise SystemExit(3) from None

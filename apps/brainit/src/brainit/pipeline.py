@@ -144,20 +144,23 @@ def run_stages(run: RunFolder, names: Iterable[str], console: Console) -> None:
         run: The run folder.
         names: Names of the stages wanted; their inputs must have been made before.
         console: Where a line per stage is printed.
+
+    Raises:
+        RunError: Another command works in the folder, other than a share of the same work.
     """
     wanted, together = set(names), run.share.count == 1
-    for stage in applicable(run.profile):
-        if stage.name not in wanted:
-            continue
+    stages = [stage for stage in applicable(run.profile) if stage.name in wanted]
+    with run.owned() if together and processes.is_first() else nullcontext():
+        for stage in stages:
+            if together:
+                processes.wait()
+                run.reload()
+            alone = not together and not stage.shared
+            with run.alone() if alone else nullcontext():
+                _run_stage(run, stage, console)
         if together:
             processes.wait()
             run.reload()
-        alone = not together and not stage.shared
-        with run.alone() if alone else nullcontext():
-            _run_stage(run, stage, console)
-    if together:
-        processes.wait()
-        run.reload()
 
 
 def _run_stage(run: RunFolder, stage: Stage, console: Console) -> None:

@@ -143,6 +143,29 @@ class RunFolder:
             self.reload()
             yield
 
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Keep other commands out of this run; a process that is killed leaves it free at once.
+
+        Raises:
+            RunError: Another process works in it.
+        """
+        import fcntl
+
+        with (self.path / ".owner").open("a+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child has it
+            except (BlockingIOError, PermissionError):
+                file.seek(0)
+                owner = file.read() or "another process"
+                raise RunError(
+                    f"{self.path}: {owner} works in it; wait for its end, or stop it"
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+
     def is_current(self, stage: str, fingerprint: str) -> bool:
         """Whether the stage was finished with this fingerprint and its outputs still exist."""
         entry = self.manifest["stages"].get(stage)

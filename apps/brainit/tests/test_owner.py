@@ -1,0 +1,59 @@
+"""Two commands in one run folder: one works, the other is told; a killed one locks nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import toy
+from process_targets import own
+from typer.testing import CliRunner
+
+from brainit.cli import app
+from brainit.profile import load_profile
+from brainit.run_folder import RunFolder
+
+WAIT = 60
+PROCESSES = 8
+
+
+def test_a_second_command_is_one_line_until_the_first_is_gone(tmp_path: Path) -> None:
+    RunFolder(tmp_path, load_profile("tiny"))
+    command = ["train", "--run", str(tmp_path), "--stage", "clusters"]
+    for _ in range(3):
+        ready = toy.event()
+        owner = toy.child(own, tmp_path, ready)
+        assert toy.started(owner, ready)
+        refused = CliRunner().invoke(app, command)
+        assert refused.exit_code == 1
+        line = rf"error: .*process {owner.pid} on \S+ works in it; wait for its end, or stop it\n"
+        assert re.fullmatch(line, refused.stderr)
+        owner.kill()
+        owner.join(WAIT)
+        other = CliRunner().invoke(app, command)
+        assert "works in it" not in other.stderr  # but that the stage before was not run
+
+
+def test_of_many_one_works(tmp_path: Path) -> None:
+    RunFolder(tmp_path, load_profile("tiny"))
+    for _ in range(3):
+        ready = toy.event()
+        many = [toy.child(own, tmp_path, ready) for _ in range(PROCESSES)]
+        assert ready.wait(WAIT)
+        end = time.monotonic() + WAIT
+        while sum(process.exitcode is None for process in many) > 1 and time.monotonic() < end:
+            time.sleep(0.02)
+        (owner,) = [process for process in many if process.exitcode is None]
+        assert {process.exitcode for process in many if process is not owner} == {3}
+        assert str(owner.pid) in (tmp_path / ".owner").read_text()
+        owner.kill()
+        owner.join(WAIT)
+
+
+def test_a_folder_is_free_after_its_command(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, load_profile("tiny"))
+    for _ in range(2):
+        with run.owned():
+            assert str(os.getpid()) in (tmp_path / ".owner").read_text()
