@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import toy
 from process_targets import own
 from typer.testing import CliRunner
@@ -57,3 +61,23 @@ def test_a_folder_is_free_after_its_command(tmp_path: Path) -> None:
     for _ in range(2):
         with run.owned():
             assert str(os.getpid()) in (tmp_path / ".owner").read_text()
+
+
+def failing(number: int) -> Callable[..., None]:
+    def lockf(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return lockf
+
+
+def test_file_systems_without_locks_keep_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path, load_profile("tiny"))
+    for number in (errno.ENOLCK, errno.ENOSYS):
+        monkeypatch.setattr(fcntl, "lockf", failing(number))
+        with run.owned():
+            assert str(os.getpid()) in (tmp_path / ".owner").read_text()
+    monkeypatch.setattr(fcntl, "lockf", failing(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), run.owned():
+        pass

@@ -7,6 +7,7 @@ and inputs are unchanged is not run again.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from brainit.tracking import Tracker
 
 _VERSIONS = ("torch", "diffusers", "open_clip_torch", "scikit-learn", "numpy")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 class RunError(RuntimeError):
@@ -147,6 +149,8 @@ class RunFolder:
     def owned(self) -> Iterator[None]:
         """Keep other commands out of this run; a process that is killed leaves it free at once.
 
+        Where a file system has no locks, nobody is kept out.
+
         Raises:
             RunError: Another process works in it.
         """
@@ -155,12 +159,15 @@ class RunFolder:
         with (self.path / ".owner").open("a+") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child has it
-            except (BlockingIOError, PermissionError):
-                file.seek(0)
-                owner = file.read() or "another process"
-                raise RunError(
-                    f"{self.path}: {owner} works in it; wait for its end, or stop it"
-                ) from None
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    file.seek(0)
+                    owner = file.read() or "another process"
+                    raise RunError(
+                        f"{self.path}: {owner} works in it; wait for its end, or stop it"
+                    ) from None
+                if error.errno not in _NO_LOCKS:
+                    raise
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
