@@ -61,6 +61,7 @@ def test_a_folder_is_free_after_its_command(tmp_path: Path) -> None:
     for _ in range(2):
         with run.owned():
             assert str(os.getpid()) in (tmp_path / ".owner").read_text()
+        assert not (tmp_path / ".owner").exists()
 
 
 def failing(number: int) -> Callable[..., None]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from uuid import uuid4
 
 from brainit.__about__ import __version__
@@ -154,24 +154,35 @@ class RunFolder:
         Raises:
             RunError: Another process works in it.
         """
+        path = self.path / ".owner"
+        while True:
+            with path.open("a+") as file:
+                self._lock(file)
+                if not _has_name(file, path):  # who had it has just removed it
+                    continue
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+    def _lock(self, file: TextIO) -> None:
         import fcntl
 
-        with (self.path / ".owner").open("a+") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child has it
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    file.seek(0)
-                    owner = file.read() or "another process"
-                    raise RunError(
-                        f"{self.path}: {owner} works in it; wait for its end, or stop it"
-                    ) from None
-                if error.errno not in _NO_LOCKS:
-                    raise
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            yield
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child has it
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                owner = file.read() or "another process"
+                raise RunError(
+                    f"{self.path}: {owner} works in it; wait for its end, or stop it"
+                ) from None
+            if error.errno not in _NO_LOCKS:
+                raise
 
     def is_current(self, stage: str, fingerprint: str) -> bool:
         """Whether the stage was finished with this fingerprint and its outputs still exist."""
@@ -221,6 +232,13 @@ class RunFolder:
 
     def _save(self) -> None:
         write_text(self._manifest_path, json.dumps(self.manifest, indent=1) + "\n")
+
+
+def _has_name(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
