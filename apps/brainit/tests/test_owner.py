@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
@@ -37,7 +38,7 @@ def test_a_second_command_is_one_line_until_the_first_is_gone(tmp_path: Path) ->
         owner.kill()
         owner.join(WAIT)
         other = CliRunner().invoke(app, command)
-        assert "works in it" not in other.stderr  # but that the stage before was not run
+        assert other.stderr == f"error: {tmp_path}: stage 'encoder' has not been run yet\n"
 
 
 def test_of_many_one_works(tmp_path: Path) -> None:
@@ -62,6 +63,22 @@ def test_a_folder_is_free_after_its_command(tmp_path: Path) -> None:
         with run.owned():
             assert str(os.getpid()) in (tmp_path / ".owner").read_text()
         assert not (tmp_path / ".owner").exists()
+
+
+def test_a_name_that_its_last_owner_has_just_removed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, real, taken = RunFolder(tmp_path, load_profile("tiny")), fcntl.lockf, []
+
+    def late(*arguments: Any) -> None:
+        taken.append(real(*arguments))
+        if len(taken) == 1:
+            (tmp_path / ".owner").unlink()
+
+    monkeypatch.setattr(fcntl, "lockf", late)
+    with run.owned():
+        assert (tmp_path / ".owner").exists()
+    assert len(taken) == 2
 
 
 def failing(number: int) -> Callable[..., None]:

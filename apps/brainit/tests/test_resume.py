@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import toy
@@ -162,6 +166,41 @@ def test_damaged_last_goes_on_from_the_one_before(tmp_path: Path, unbroken: dict
     last.with_name("best.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"best.safetensors: damaged"):
         toy.train(tmp_path)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam_amsgrad"])
+def test_a_disk_without_room_is_one_line_before_the_first_step(
+    tmp_path: Path, optimiser: Literal["adamw", "adam_amsgrad"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights five times and moments three; what is there makes room when it is replaced."""
+    weights = 4 * 8 + 8 + 8 + 1
+    need = 4 * weights * (5 + 3 * (3 if optimiser == "adam_amsgrad" else 2))
+    done: list[int] = []
+
+    def work(run: RunFolder, names: object, console: object) -> None:
+        toy.train(run.path, lambda epoch, index: done.append(index), optimiser=optimiser)
+
+    def free(n_bytes: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=n_bytes))
+
+    monkeypatch.setattr("brainit.pipeline.run_stages", work)
+    arguments = ["train", "--run", str(tmp_path), "--profile", "tiny", "--set", "tracker=none"]
+    free(need - 1)
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1
+    line = (
+        r"error: \S+toy: checkpoints need 0.0 MB and 0.0 MB are free; free some space and repeat\n"
+    )
+    assert re.fullmatch(line, refused.stderr)
+    assert not done
+    assert not (tmp_path / "toy").exists()
+    free(need)
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    files = {path.stat().st_ino: path.stat().st_size for path in (tmp_path / "toy").iterdir()}
+    free(need - sum(files.values()))
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    free(need - sum(files.values()) - 1)
+    assert CliRunner().invoke(app, arguments).exit_code == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])

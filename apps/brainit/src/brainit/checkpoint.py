@@ -74,12 +74,11 @@ def check_room(folder: Path, module: nn.Module, moments: int) -> None:
     """
     weights = _bytes(_own_state(module).values())
     trained = _bytes(p for p in module.parameters() if p.requires_grad)
+    files = [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
+    # What is there makes room when it is replaced; two names of one file take its place once.
+    there = {stat.st_ino: stat.st_size for stat in map(Path.stat, files)}
+    need = 5 * weights + 3 * moments * trained - sum(there.values())
     place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    # Two names of one file take its place once.
-    there = {
-        stat.st_ino: stat.st_size for path in place.glob("*.safetensors") if (stat := path.stat())
-    }
-    need = 5 * weights + 3 * moments * trained - (sum(there.values()) if place == folder else 0)
     if (free := shutil.disk_usage(place).free) < need:
         raise CheckpointError(
             f"{folder}: checkpoints need {need / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free; "
