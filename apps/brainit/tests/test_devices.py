@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from brainit.computing import device
+from brainit.computing import autocast, computing_type, device
 from brainit.profile import load_profile
 from brainit.stages.decoding import bit_config
 from brainit.stages.low_level import LowLevelTask, layout_of, load_target
@@ -144,3 +144,19 @@ def test_low_level_training_mixes_no_devices(gpu: None) -> None:
     assert task.loss(task.load(DRAW)).device == GPU
     assert np.isfinite(task.validate()["score"])
     LowLevelTask.calibrate.__wrapped__(task)  # without inference mode, which takes no subclasses
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_the_shipped_profiles_compute_in_what_the_device_multiplies(
+    has_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brainit.computing.multiplies_bfloat16", lambda device: has_it)
+    for name in ("tiny", "nsd"):
+        profile = load_profile(name)
+        precisions = [profile.encoder.training.precision, profile.image.precision]
+        assert {computing_type(p) for p in precisions} == {
+            torch.bfloat16 if has_it else torch.float32
+        }
+    with autocast("auto"):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (torch.bfloat16 if has_it else torch.float32)

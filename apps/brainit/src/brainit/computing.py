@@ -7,6 +7,8 @@ import os
 import torch
 from torch import Tensor
 
+from brainit_dip import multiplies_bfloat16
+
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -44,8 +46,21 @@ def sent(tensor: Tensor) -> Tensor:
     return tensor.to(device(), non_blocking=True)
 
 
+def computing_type(precision: str) -> torch.dtype:
+    """What a profile's precision is on this device.
+
+    "auto" is bfloat16 where the device has instructions for it, else float32.
+
+    Raises:
+        KeyError: An unknown precision.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if multiplies_bfloat16(device()) else torch.float32
+    return PRECISIONS[precision]
+
+
 def autocast(precision: str) -> torch.autocast:
-    """Autocast of the computing device in a profile's precision; "no" leaves float32 alone.
+    """Autocast of the computing device in a profile's precision; float32 is left alone.
 
     Its cache of cast weights belongs to the whole process and is emptied by whichever thread leaves
     first, which changes the rounding of the gradients of another: it is off.
@@ -53,5 +68,5 @@ def autocast(precision: str) -> torch.autocast:
     Raises:
         KeyError: An unknown precision.
     """
-    dtype = PRECISIONS[precision]
+    dtype = computing_type(precision)
     return torch.autocast(device().type, dtype, enabled=dtype != torch.float32, cache_enabled=False)

@@ -90,7 +90,7 @@ class Training:
     warmup_epochs: int
     schedule: Literal["plateau", "cosine"]
     patience: int
-    precision: Literal["no", "bf16"]
+    precision: Literal["auto", "no", "bf16"]
     clip_norm: float = 0.0
 
 
@@ -182,7 +182,7 @@ class Coarse:
     weigh_levels: bool
     thumbnail_weight: float
     steps: int
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16"]
     batch_size: int
 
 
@@ -202,7 +202,7 @@ class Image:
     refine_steps: int
     refine_last_steps: int
     batch_size: int
-    precision: Literal["no", "bf16", "fp16"]
+    precision: Literal["auto", "no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)

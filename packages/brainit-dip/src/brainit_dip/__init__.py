@@ -9,6 +9,7 @@ from brainit_dip.inversion import InversionResult, Progress, invert, recover
 from brainit_dip.inverter import Inverter, InverterConfig
 from brainit_dip.inverter_training import TrainingConfig, train_inverter
 from brainit_dip.long_list import invert_file
+from brainit_dip.precision import multiplies_bfloat16
 from brainit_dip.reliability import TokenReliability
 from brainit_dip.skip_network import SkipConfig, SkipNetwork
 from brainit_dip.vgg import VGGFeatures, load_vgg
@@ -31,6 +32,7 @@ __all__ = [
     "invert",
     "invert_file",
     "load_vgg",
+    "multiplies_bfloat16",
     "recover",
     "train_inverter",
 ]

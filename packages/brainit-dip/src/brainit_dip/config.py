@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, fields
 from math import cos, inf, pi
 from typing import Any, Literal
 
+import torch
+
+from brainit_dip.precision import multiplies_bfloat16
 from brainit_dip.skip_network import SkipConfig
 
 
@@ -31,7 +34,8 @@ class InversionConfig:
             the window is less than `stop_tolerance` (relative) below that over the window before
             keeps its answer and leaves the batch. None never stops early.
         stop_tolerance: See `stop_window`.
-        precision: "bfloat16" runs network and VGG under autocast.
+        precision: "bfloat16" runs network and VGG under autocast, and so does "auto" where the
+            device has instructions for it (`multiplies_bfloat16`); elsewhere it is "float32".
         channels_last: Lay pixels out channels-last in the VGG, and in the network of a lone image.
         cuda_graph: On CUDA, record a step once and replay it: for small images launching kernels
             takes longer than running them. Without effect on a CPU.
@@ -51,7 +55,7 @@ class InversionConfig:
     total_variation: float = 0.0
     stop_window: int | None = None
     stop_tolerance: float = 0.01
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     channels_last: bool = False
     cuda_graph: bool = False
     batch_size: int = 1
@@ -69,8 +73,9 @@ class InversionConfig:
             raise ValueError(f"average_decay: expected [0, 1), got {self.average_decay}")
         if self.schedule not in ("constant", "cosine"):
             raise ValueError(f"schedule: expected constant or cosine, got {self.schedule!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision: expected float32 or bfloat16, got {self.precision!r}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            known = "auto, float32 or bfloat16"
+            raise ValueError(f"precision: expected {known}, got {self.precision!r}")
         weights = self.level_weights
         if weights is not None and (min(weights, default=-1) < 0 or not 0 < sum(weights) < inf):
             raise ValueError(f"level_weights: expected zeros or more, not all zero, got {weights}")
@@ -94,13 +99,19 @@ class InversionConfig:
             return self.lr
         return self.lr * (1 + cos(pi * step / self.steps)) / 2
 
+    def in_bfloat16(self, device: torch.device) -> bool:
+        """Whether a device computes in bfloat16."""
+        if self.precision == "auto":
+            return multiplies_bfloat16(device)
+        return self.precision == "bfloat16"
+
     def jitter_at(self, step: int) -> float:
         """Jitter of a step."""
         return self.jitter * self.rate(step) / self.lr if self.anneal_jitter else self.jitter
 
 
 _LEAN: dict[str, Any] = {
-    "precision": "bfloat16",
+    "precision": "auto",
     "channels_last": True,
     "cuda_graph": True,
 }

@@ -51,6 +51,7 @@ class Descent:
         self.fixed = self._layout(_draw(torch.rand, self._shape, generators).to(vgg.mean))
         self.fixed *= config.noise
         self.inputs = self.fixed.clone()
+        self._bfloat16 = config.in_bfloat16(device)
         on_cpu = device.type == "cpu"
         self.generators = generators if on_cpu else [_seeded(device, seed) for seed in seeds]
         graphed = config.cuda_graph and device.type == "cuda"
@@ -100,9 +101,7 @@ class Descent:
         """Forward, backward, update and average, in tensors that stay where they are."""
         config, decay = self.config, self.config.average_decay
         self.optimiser.zero_grad()
-        with torch.autocast(
-            self.fixed.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
+        with torch.autocast(self.fixed.device.type, torch.bfloat16, enabled=self._bfloat16):
             images = self.network(self.inputs)
             maps = self.vgg(images)
         loss = self.objective(maps)

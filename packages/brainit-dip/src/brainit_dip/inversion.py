@@ -176,7 +176,7 @@ def _readout(vgg: VGGFeatures, config: InversionConfig) -> VGGFeatures:
     readout = copy.deepcopy(vgg)
     for layer in readout.features:
         if isinstance(layer, nn.Conv2d):
-            if config.precision == "bfloat16":
+            if config.in_bfloat16(vgg.mean.device):
                 layer.to(torch.bfloat16)
             if config.channels_last:
                 layer.to(memory_format=torch.channels_last)

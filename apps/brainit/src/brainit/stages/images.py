@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from brainit.computing import PRECISIONS, device
+from brainit.computing import computing_type, device
 from brainit.profile import Profile
 from brainit.run_folder import RunFolder
 from brainit.stages import coarse, joint
@@ -117,7 +117,7 @@ def _options(profile: Profile) -> dict[str, Any]:
         "noise_offset": settings.noise_offset,
         "contrast": settings.contrast,
         "batch_size": settings.batch_size,
-        "dtype": PRECISIONS[settings.precision],
+        "dtype": computing_type(settings.precision),
         "progress": True,
     }
 
