@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from _scores import SCORES, scores, seconds
@@ -37,30 +38,35 @@ def run(
     vgg: VGGFeatures,
     config: InversionConfig,
     start: Tensor | None = None,
+    timed: int = 2,
 ) -> tuple[dict[str, object], Tensor]:
-    """Each image by itself: seconds an image, mean scores and their curve; and the answers."""
+    """Seconds of one image by itself, scores of all side by side and their curve; and the answers.
 
-    def one(image: int, config: InversionConfig, curve: Curve | None = None) -> Tensor:
-        rows = slice(image, image + 1)
+    An image side by side with others is the image alone, but for rounding. The time is the mean of
+    so many (`timed`) runs of the first image.
+    """
+
+    def some(rows: slice, config: InversionConfig, curve: Curve | None = None) -> Tensor:
         begun = None if start is None else start[rows]
-        found = invert([x[rows] for x in maps], vgg, config, image, start=begun, callback=curve)
+        config = replace(config, batch_size=rows.stop)
+        found = invert([x[rows] for x in maps], vgg, config, start=begun, callback=curve)
         return found.images.cpu()
 
-    one(0, replace(config, steps=5))  # libraries choose their kernels
-    curves, answers, times = [], [], []
-    for image in range(len(truth)):
-        curve = Curve(config.steps)
-        spent = seconds(lambda i=image, c=curve: answers.append(one(i, config, c)), vgg.mean.device)
-        times.append(spent)
-        curves.append(curve.points)
+    first, everything = slice(0, 1), slice(0, len(truth))
+    some(first, replace(config, steps=5))  # libraries choose their kernels
+    clocks, times = [], []
+    for _ in range(timed):
+        clocks.append(Curve(config.steps))
+        begin = partial(some, first, config, clocks[-1])
+        times.append(seconds(begin, vgg.mean.device))
+    curve = Curve(config.steps)
+    answers = some(everything, config, curve)
     points = []
-    for column in zip(*curves, strict=True):
-        when = statistics.mean(moment for moment, _ in column)
-        found = scores(torch.cat([answer for _, answer in column]), truth, vgg, maps)
-        points.append({"seconds": round(when, 3), **found})
-    found = torch.cat(answers)
+    for answer, *moments in zip(curve.points, *(clock.points for clock in clocks), strict=True):
+        when = statistics.mean(moment for moment, _ in moments)
+        points.append({"seconds": round(when, 3), **scores(answer[1], truth, vgg, maps)})
     figures = {"seconds": round(statistics.mean(times), 4), "steps": config.steps}
-    return {**figures, **scores(found, truth, vgg, maps), "curve": points}, found
+    return {**figures, **scores(answers, truth, vgg, maps), "curve": points}, answers
 
 
 def race(reference: dict[str, object], ours: dict[str, object]) -> dict[str, float]:

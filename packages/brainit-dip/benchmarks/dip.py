@@ -1,10 +1,11 @@
 """Presets of the inversion against the published settings: time, feature loss, PixCorr, SSIM.
 
 Photographs of scikit-image, their features corrupted to the correlations that a BIT reaches
-(``--correlations``; the default is what the demo's calibration finds on held-out images), one image
-at a time, then 16 side by side: ``hatch run bench dip [--device cuda]``. An inverter is trained
-first on other pictures, or read with ``--inverter FOLDER``. ``--steps-scale 0.01`` is a smoke run;
-the gate then only asks for correct code.
+(``--correlations``; the default is what the demo's calibration finds on held-out images):
+``hatch run bench dip [--device cuda]``. Times are of one image at a time, scores of all photographs
+and seeds side by side, then speed and memory of 16 side by side. An inverter is trained first on
+other pictures, or read with ``--inverter FOLDER``. ``--steps-scale 0.01`` is a smoke run; the gate
+then only asks for correct code.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Problem:
 
 
 def run_preset(problem: Problem, name: str, start: Tensor | None = None) -> dict[str, object]:
-    """Each photograph by itself, each time with another seed: seconds, scores, their curve."""
+    """Each photograph several times, each time with another seed: seconds, scores, their curve."""
     config = problem.config(name)
     figures, answers = run(problem.maps, problem.truth, problem.vgg, config, start)
     keep(problem, name, answers)

@@ -69,7 +69,7 @@ class Descent:
         self._set_rate(self.config.rate(self.steps))
         if self.config.jitter:
             noise = _draw(torch.randn, self._shape, self.generators).to(self.fixed)
-            torch.add(self.fixed, noise * self.config.jitter_at(self.steps), out=self.inputs)
+            torch.add(self.fixed, noise * self.config.jitter, out=self.inputs)
         if self._graph:
             self._graph(self._step)
         else:
