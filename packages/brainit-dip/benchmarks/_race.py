@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import torch
 from _scores import SCORES, scores, seconds
 from torch import Tensor
 

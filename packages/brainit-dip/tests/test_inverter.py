@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.distributions import Bernoulli, kl_divergence
 
 from brainit_dip import Inverter, InverterConfig, TrainingConfig, VGGFeatures, train_inverter
 from brainit_dip import inverter_training as training_module
 from brainit_dip.image_folder import RandomCrops, list_images, read_image
+from brainit_dip.inverter_training import divergence
 
 SHORT = TrainingConfig(steps=6, batch_size=2, width=4, blocks=1)
 
@@ -71,6 +73,25 @@ def test_training_lowers_the_error(pictures: Path, tmp_path: Path, vgg: VGGFeatu
         "model.safetensors",
         "training.json",
     ]
+
+
+def test_the_training_loss_is_the_divergence_of_bernoulli_distributions() -> None:
+    images = torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    logits = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    truth, found = Bernoulli(probs=images), Bernoulli(logits=logits)
+    expected = kl_divergence(truth, found).mean()
+    torch.testing.assert_close(divergence(logits, images), expected, rtol=1e-12, atol=0)
+    assert abs(float(divergence(torch.logit(images), images))) < 1e-15
+    assert float(divergence(torch.tensor([40.0, -40.0]), torch.tensor([1.0, 0.0]))) < 1e-15
+
+
+def test_an_inverter_whose_outputs_are_all_0_or_1_still_learns() -> None:
+    logits = torch.tensor([200.0, -200.0], requires_grad=True)
+    images = torch.tensor([0.25, 0.25])
+    assert torch.equal(torch.sigmoid(logits).detach(), torch.tensor([1.0, 0.0]))
+    (gradient,) = torch.autograd.grad(divergence(logits, images), logits)
+    # The difference of the values, over their number; of a squared error it would be zero.
+    torch.testing.assert_close(gradient, torch.tensor([0.375, -0.125]))
 
 
 def test_a_stopped_training_goes_on_to_the_same_end(

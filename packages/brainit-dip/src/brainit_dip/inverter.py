@@ -49,9 +49,9 @@ class Inverter(nn.Module):
 
     Each map enters by a 1x1 convolution at its own resolution and is added to what the coarser
     levels made of theirs; residual blocks of 3x3 convolutions follow. After Dosovitskiy and Brox
-    (arXiv 1506.02753), who invert one layer, but reads all levels at once. Trained by squared
-    error it gives the mean of the images that uncertain features leave possible: blurred where
-    they say little.
+    (arXiv 1506.02753), who invert one layer, but reads all levels at once. Trained by
+    `divergence` it gives the mean of the images that uncertain features leave possible: blurred
+    where they say little.
     """
 
     scales: Tensor
@@ -89,6 +89,10 @@ class Inverter(nn.Module):
         Raises:
             ValueError: If the maps are not those of `config.map_shapes`.
         """
+        return torch.sigmoid(self.logits(maps))
+
+    def logits(self, maps: Sequence[Tensor]) -> Tensor:
+        """What `forward` takes the sigmoid of, in float32 at the least; raises as it does."""
         found = tuple(tuple(x.shape[1:]) for x in maps)
         if found != self.config.map_shapes:
             raise ValueError(
@@ -101,7 +105,7 @@ class Inverter(nn.Module):
                 entry = entry + F.interpolate(x, size=entry.shape[2:], mode="bilinear")
             x = self.exits[str(level)](self.blocks[level](entry))
         assert x is not None
-        return torch.sigmoid(x.float() if x.dtype == torch.bfloat16 else x)
+        return x.float() if x.dtype == torch.bfloat16 else x
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors` and `config.json`, each replaced when whole."""

@@ -81,7 +81,7 @@ def train_inverter(
     workers: int = 0,
     progress: bool = False,
 ) -> Inverter:
-    """Train on random crops by squared error, and write the inverter to a folder.
+    """Train on random crops by `divergence`, and write the inverter to a folder.
 
     Resumes from `output/checkpoint.safetensors` if there is one; the file is written every 1,000
     steps and on Ctrl-C or SIGTERM, and removed at the end. A resumed run gives what an unbroken one
@@ -132,6 +132,17 @@ def train_inverter(
     return model
 
 
+def divergence(logits: Tensor, images: Tensor) -> Tensor:
+    """Mean over values in [0, 1] of the Kullback-Leibler divergence, in nats, from their logits.
+
+    Zero where the sigmoids of the logits are the images. As of the squared error, the best answer
+    to uncertain features is their images' mean; but the gradient, a difference of values, stays
+    where the sigmoid has none: once all its outputs were 0 or 1, squared error learnt no more.
+    """
+    entropy = -(torch.xlogy(images, images) + torch.xlogy(1 - images, 1 - images)).mean()
+    return F.binary_cross_entropy_with_logits(logits, images) - entropy
+
+
 class _Learner:
     """Model, optimiser and the losses so far."""
 
@@ -159,8 +170,8 @@ class _Learner:
                 maps = corrupt(maps, correlations, (config.seed << 40) + step)
                 if not step:
                     self.model.calibrate(maps)
-            found = self.model(maps)
-        loss = F.mse_loss(found, images)
+            found = self.model.logits(maps)
+        loss = divergence(found, images)
         for group in self.optimiser.param_groups:
             group["lr"] = config.rate(step)
         self.optimiser.zero_grad()
