@@ -19,7 +19,8 @@ def test_scores_have_the_promised_form(run: Path) -> None:
     for method in METHODS:
         assert set(scores[method]) == METRICS
         for score in scores[method].values():
-            assert score["low"] <= score["value"] <= score["high"]
+            # Where every resampled mean is the same, it may still round otherwise than the mean.
+            assert score["low"] - 1e-12 <= score["value"] <= score["high"] + 1e-12
 
 
 def test_reconstructions_are_of_test_images_in_their_order(run: Path) -> None:
