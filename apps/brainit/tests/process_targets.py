@@ -5,10 +5,13 @@ They find it by this file's name: a module of tests has none that another proces
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +20,7 @@ import stage_tasks
 import torch
 import toy
 from rich.console import Console
+from torch import nn
 
 from brainit import engine, pipeline, processes
 from brainit.profile import load_profile
@@ -49,6 +53,29 @@ def take_steps(folder: Path, changes: dict[str, Any], victim: int, act: str, at:
             end.write(f"{type(error).__name__}: {error}")
             end.flush()
             raise SystemExit(getattr(error, "exit_code", 1)) from None
+
+
+def sharded(target: Callable[..., None], *arguments: Any) -> None:
+    """What a target does, launched for FSDP."""
+    os.environ["ACCELERATE_USE_FSDP"] = "true"
+    target(*arguments)
+
+
+def look_at_shards(folder: Path) -> None:
+    """Train a toy with a parameter that no batch uses; write what this process had of it."""
+    task = toy.ToyTask()
+    task.module.register_parameter("idle", nn.Parameter(torch.ones(3)))
+    config = replace(toy.CONFIG, accumulate=2, weight_decay=0.5)
+    run = engine._Run(task, config, folder, 1, None)
+    run.train()
+    parts = [p for group in run.optimiser.param_groups for p in group["params"]]
+    moments = [run.optimiser.state.get(part, {}).get("exp_avg") for part in parts]
+    seen = {
+        "moments": [None if m is None else m.shape for m in moments],
+        "plain": [type(p) is nn.Parameter for p in task.module.parameters()],
+        "weights": {name: value.tolist() for name, value in task.module.state_dict().items()},
+    }
+    (folder / f"seen{processes.rank()}").write_text(json.dumps(seen))
 
 
 def run_pipeline(folder: Path) -> None:

@@ -20,11 +20,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from brainit import hashed_file
+from brainit import hashed_file, processes
 from brainit.run_folder import replacing
+from brainit.sharding import as_part, for_first, local, part_of
 
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 DAMAGED = "damaged.safetensors"
+COUNT = "step"
+"""What an optimiser keeps of a parameter that has not the parameter's shape."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
 
@@ -37,7 +40,8 @@ def save_checkpoint(
 ) -> None:
     """Write trainable parameters, buffers, optimiser moments and a JSON state into one file.
 
-    A `last.safetensors` that is replaced stays beside it as `previous.safetensors`.
+    A `last.safetensors` that is replaced stays beside it as `previous.safetensors`. The first
+    process writes; where weights are sharded it gathers them, and all must call.
 
     Raises:
         OSError: The file cannot be written; what was there before still is.
@@ -45,12 +49,17 @@ def save_checkpoint(
     tensors = {f"model.{name}": value for name, value in _own_state(module).items()}
     scalars: dict[str, Any] = {}
     moments = optimiser.state_dict()["state"] if optimiser is not None else {}
+    trained = _trained(module)
     for index, values in moments.items():
         for name, value in values.items():
             if torch.is_tensor(value):
-                tensors[f"optimiser.{index}.{name}"] = value
+                cut = value if name == COUNT else as_part(value, trained[index])
+                tensors[f"optimiser.{index}.{name}"] = cut
             else:
                 scalars[f"{index}.{name}"] = value
+    tensors = for_first(tensors)
+    if not processes.is_first():
+        return
     training = json.dumps({"state": dict(state), "optimiser": scalars})
     with replacing(path) as temporary:
         hashed_file.write(temporary, tensors, {"training": training})
@@ -73,7 +82,7 @@ def check_room(folder: Path, module: nn.Module, moments: int) -> None:
         CheckpointError: It does not; the message says what is needed and what is free.
     """
     weights = _bytes(_own_state(module).values())
-    trained = _bytes(p for p in module.parameters() if p.requires_grad)
+    trained = _bytes(_trained(module))
     files = [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
     # What is there makes room when it is replaced; two names of one file take its place once.
     there = {stat.st_ino: stat.st_size for stat in map(Path.stat, files)}
@@ -107,12 +116,14 @@ def load_checkpoint(
     _check_shapes(path, own, _below("model.", tensors))
     with torch.no_grad():
         for name, value in own.items():
-            value.copy_(tensors[f"model.{name}"])
+            local(value).copy_(part_of(tensors[f"model.{name}"], value))
     if optimiser is not None:
         moments: dict[int, dict[str, Any]] = {}
+        trained = _trained(module)
         for key, value in (_below("optimiser.", tensors) | training["optimiser"]).items():
             index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
+            kept = value if name == COUNT else part_of(value, trained[int(index)])
+            moments.setdefault(int(index), {})[name] = kept
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     state: dict[str, Any] = training["state"]
     return state
@@ -186,6 +197,10 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
     }
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
 
 
 def _own_state(module: nn.Module) -> dict[str, Tensor]:

@@ -36,10 +36,11 @@ from brainit.checkpoint import (
     save_checkpoint,
 )
 from brainit.computing import autocast, device
-from brainit.gradients import ManyProcesses, OneProcess, Whole
+from brainit.gradients import ManyProcesses, OneProcess, ShardedProcesses, Whole
 from brainit.prefetch import prefetched
 from brainit.profile import Training
 from brainit.schedule import Schedule
+from brainit.sharding import Sharded, make_whole
 from brainit.stopping import Interrupted, Stop, stopping
 
 SAVE_EVERY = 600.0
@@ -102,7 +103,8 @@ def train(
     """Train a task and leave its best weights in the module.
 
     Launched as several processes, they share every step (see `gradients`); all validate alike and
-    the first one's figures count; the first one alone writes and logs.
+    the first one's figures count; the first one alone writes and logs. Launched for FSDP, each
+    keeps a part of the weights (see `sharding`); the module ends with whole ones, in new objects.
 
     Args:
         task: What to train.
@@ -151,16 +153,17 @@ class _Run:
                 self._finish(epoch, self._validated(epoch, len(batches)))
                 self._pause(stop)
         processes.wait()
+        make_whole(self.module)
         load_checkpoint(self.folder / BEST, self.module)
         self.module.eval()
         assert self.progress.best is not None
         return self.progress.best
 
-    def _prepared(self) -> tuple[Any, nn.Module, OneProcess | ManyProcesses]:
-        optimiser, whole = _optimiser(self.config, self.module), Whole(self.module)
-        size, sharers = self.config.accumulate, processes.count()
+    def _prepared(self) -> tuple[Any, nn.Module, OneProcess | ManyProcesses | ShardedProcesses]:
+        module, size, sharers = self.module, self.config.accumulate, processes.count()
+        trained = [p for p in module.parameters() if p.requires_grad]
         if sharers == 1:
-            return optimiser, whole, OneProcess(self.module, size)
+            return _optimiser(self.config, trained), Whole(module), OneProcess(module, size)
         if size % sharers:
             raise ValueError(
                 f"{self.task.name}: a step's {size} batches (accumulate) cannot be dealt evenly to "
@@ -168,8 +171,11 @@ class _Run:
                 "batch_size as much smaller as a step is to stay the same"
             )
         accelerator = processes.accelerator()
-        whole, optimiser = accelerator.prepare(whole, optimiser)
-        return optimiser, whole, ManyProcesses(whole, accelerator)
+        if processes.sharded():
+            sharded = Sharded(module)
+            return _optimiser(self.config, sharded.parts), sharded, ShardedProcesses(sharded)
+        prepared, optimiser = accelerator.prepare(Whole(module), _optimiser(self.config, trained))
+        return optimiser, prepared, ManyProcesses(prepared, accelerator)
 
     def _resume(self) -> None:
         if processes.is_first():
@@ -182,9 +188,8 @@ class _Run:
             self.schedule.state = self.progress.schedule
 
     def _save(self) -> None:
-        if processes.is_first():
-            state = dataclasses.asdict(self.progress)
-            save_checkpoint(self.folder / LAST, self.module, self.optimiser, state)
+        state = dataclasses.asdict(self.progress)
+        save_checkpoint(self.folder / LAST, self.module, self.optimiser, state)
         self.saved = time.monotonic()
 
     def _steps(self, epoch: int, batches: Sequence[Any], stop: Stop) -> None:
@@ -230,8 +235,15 @@ class _Run:
 
     def _norm(self) -> float:
         """Length of the whole gradient."""
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        return float(get_total_norm(gradients))
+        norm = float(get_total_norm([p.grad for p in self._updated()]))
+        if isinstance(self.whole, Sharded):  # of this process's parts
+            return math.hypot(*(part for [part] in processes.gather([norm])))
+        return norm
+
+    def _updated(self) -> list[Any]:
+        """Parameters, or this process's parts of them, that a step has a gradient of."""
+        parameters = (p for group in self.optimiser.param_groups for p in group["params"])
+        return [p for p in parameters if p.grad is not None]
 
     def _bad(
         self, epoch: int, step: int, losses: list[float], norm: float, batches: list[Any]
@@ -251,8 +263,7 @@ class _Run:
     def _update(self, epoch: float, norm: float) -> None:
         """Take one step down the gradient, at some point in time."""
         if self.config.clip_norm:
-            parameters = [p for p in self.module.parameters() if p.grad is not None]
-            clip_grads_with_norm_(parameters, self.config.clip_norm, torch.tensor(norm))
+            clip_grads_with_norm_(self._updated(), self.config.clip_norm, torch.tensor(norm))
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * self.schedule.factor(epoch)
         self.optimiser.step()
@@ -273,7 +284,6 @@ class _Run:
         progress.epoch, progress.step, progress.loss = epoch + 1, 0, 0.0
         if is_best:
             progress.best = figures
-        if is_best and processes.is_first():
             save_checkpoint(self.folder / BEST, self.module, None, {})
         if self.log is not None and processes.is_first():
             self.log(task=self.task.name, **row)
@@ -304,8 +314,7 @@ def _bar(label: str, done: int, total: int) -> tqdm[Any]:
     return tqdm(desc=label, initial=done, total=total, leave=False, mininterval=0.5, disable=hidden)
 
 
-def _optimiser(config: Training, module: nn.Module) -> torch.optim.Optimizer:
-    parameters = [p for p in module.parameters() if p.requires_grad]
+def _optimiser(config: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimiser == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from brainit import processes
 from brainit.computing import device
+from brainit.sharding import Sharded, summed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -123,8 +124,64 @@ class ManyProcesses:
         """Nothing to end."""
 
 
+class ShardedProcesses:
+    """The same, where each process keeps its part of the mean gradient only.
+
+    What no batch of a step used has no gradient, as in one process: its weights and moments are
+    left alone.
+
+    Args:
+        whole: What is trained; the gradient is left in its parts.
+    """
+
+    threads = False
+
+    def __init__(self, whole: Sharded) -> None:
+        self.whole = whole
+
+    def share(self, part: Sequence[int]) -> Sequence[int]:
+        """Which of a step's batches this process computes."""
+        return part[processes.rank() :: processes.count()]
+
+    def __call__(self, losses: Sequence[Loss]) -> list[float]:
+        """Compute the gradient and give the losses, those of the other processes too."""
+        n, size = len(losses), processes.count()
+        with self.whole.gathered():
+            found, gradients = self._sum(losses[processes.rank() :: size])
+        rows = -(-n // size)
+        padding = [0.0] * (rows - len(found))
+        used = [float(gradient is not None) for gradient in gradients]
+        everyone = processes.gather([*found, *padding, *used])
+        flags = zip(*(row[rows:] for row in everyone), strict=True)
+        for parameter, part, any_used in zip(
+            self._trained(), self.whole.parts, map(any, flags), strict=True
+        ):
+            own = gradients.pop(0)  # each goes as its part comes
+            part.grad = summed(own, parameter, part) / n if any_used else None
+        return [everyone[index % size][index // size] for index in range(n)]
+
+    def _sum(self, losses: Sequence[Loss]) -> tuple[list[float], list[Tensor | None]]:
+        """Losses of this process's batches, and their gradients' sum for every parameter."""
+        parameters, found = self._trained(), []
+        total: list[Tensor | None] = [None] * len(parameters)
+        for loss_of in losses:
+            loss = loss_of()
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for index, (before, more) in enumerate(zip(total, gradients, strict=True)):
+                if more is not None:
+                    total[index] = more if before is None else before + more
+            found.append(float(loss.detach()))
+        return found, total
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [p for p in self.whole.parameters() if p.requires_grad]
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
 class Whole(nn.Module):
-    """Computes through a module inside one call of `forward`, where DDP and FSDP do their part.
+    """Computes through a module inside one call of `forward`, where DDP does its part.
 
     Args:
         module: What is trained.

@@ -70,11 +70,16 @@ def gather(values: list[float]) -> list[list[float]]:
     return [numbers.tolist() for numbers in everyone]
 
 
+def sharded() -> bool:
+    """Whether they were launched for FSDP; accelerate itself forgets that on CPUs."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def accelerator() -> Accelerator:
     """What prepares a model to be trained by all processes.
 
     Raises:
-        NotImplementedError: Launched for FSDP.
+        NotImplementedError: Launched for something other than DDP and FSDP.
         RuntimeError: Fewer GPUs than processes.
     """
     from accelerate import Accelerator, DistributedType
@@ -85,11 +90,11 @@ def accelerator() -> Accelerator:
     # A batch is of one subject: the others' voxel embeddings get no gradient from it.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     found = Accelerator(cpu=device().type == "cpu", kwargs_handlers=[unused])
-    if found.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+    ways = (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP)
+    if found.distributed_type not in ways:
         raise NotImplementedError(
             f"launched for {found.distributed_type.value}; brainit trains in several processes by "
-            "DDP alone: accelerate launch --multi_gpu. In a step, processes have batches of "
-            "different subjects, whose gradients FSDP cannot bring together"
+            "DDP or FSDP: accelerate launch --multi_gpu or --use_fsdp"
         )
     return found
 
