@@ -144,6 +144,15 @@ def test_gpu_memory(monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> N
     assert machine.check_device(NEEDS).state == state
 
 
+@pytest.mark.parametrize(("has_it", "kind"), [(True, "bfloat16"), (False, "float32")])
+def test_the_device_says_in_what_it_computes(
+    monkeypatch: pytest.MonkeyPatch, has_it: bool, kind: str
+) -> None:
+    monkeypatch.setattr("brainit.computing.multiplies_bfloat16", lambda device: has_it)
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
+    assert f"precision auto is {kind}" in machine.check_device(NEEDS).found
+
+
 def test_memory_and_disk_that_do_not_suffice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
-from brainit.computing import device
+from brainit.computing import computing_type, device
 from brainit.doctor.check import Check, gigabytes
 from brainit.doctor.needs import Needs
 
@@ -23,15 +23,18 @@ LARGE = 2_000_000_000
 def check_device(needs: Needs) -> Check:
     """Is there a GPU, and does what is trained fit into it?"""
     need = f"training holds {gigabytes(needs.device)} and its activations"
-    where = device()
+    where, kind = device(), str(computing_type("auto")).removeprefix("torch.")
     if where.type == "cpu":
-        found = f"CPU, {psutil.cpu_count(logical=False)} cores; {need}"
+        cores = psutil.cpu_count(logical=False)
+        found = f"CPU, {cores} cores, precision auto is {kind}; {need}"
         if needs.device < LARGE:
             return Check("device", "ok", found)
         return Check("device", "warn", found, "this profile wants a GPU: weeks become hours")
     free, total = torch.cuda.mem_get_info()
     name = torch.cuda.get_device_name()
-    found = f"{name}, {gigabytes(free)} of {gigabytes(total)} free; {need}"
+    found = (
+        f"{name}, precision auto is {kind}, {gigabytes(free)} of {gigabytes(total)} free; {need}"
+    )
     if needs.device > free:
         return Check(
             "device", "fail", found, "free the GPU of other programs, or train fewer subjects"
