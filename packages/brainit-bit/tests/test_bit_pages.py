@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def flags(tensor: Tensor) -> set[str]:
 @pytest.mark.skipif(not LARGE_PAGES.exists(), reason="only some kernels of Linux have large pages")
 def test_only_large_tensors_lie_on_large_pages() -> None:
     # The large one is large enough for an allocation of its own in memory not used before.
-    large, small = (torch.empty(n, dtype=torch.uint8) for n in (16 * LARGE, LARGE - 1))
+    large = torch.empty(16 * LARGE, dtype=torch.uint8)
+    # A mapping of its own: what torch allocates may lie where a freed large one was.
+    small = torch.frombuffer(mmap(-1, LARGE - 1), dtype=torch.uint8)
     assert on_large_pages(large) is large
     assert "hg" in flags(large)
     assert on_large_pages(small) is small

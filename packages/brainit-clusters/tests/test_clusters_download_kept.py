@@ -179,7 +179,10 @@ def test_killed_again_and_again(s3, bucket, target, child):
 
 def test_ctrl_c(s3, bucket, target, child):
     s3.faults.append(s3s.drip(0.001))  # a connection that brings bytes is left at the next ones
+    # What is started in a shell's background ignores Ctrl-C, and hands that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = child()
+    signal.signal(signal.SIGINT, before)
     wait_for(grown(target, 100))
     os.kill(process.pid, signal.SIGINT)
     process.join(20)
