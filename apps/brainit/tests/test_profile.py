@@ -46,8 +46,14 @@ def test_overrides_take_toml_values_and_bare_words() -> None:
         ("semantic.dim=wide", r"semantic.dim must be int, got 'wide'"),
         ("semantic.training.epochs=1.5", "semantic.training.epochs must be int, got 1.5"),
         ("data.subjects=1", "data.subjects must be a list, got 1"),
-        ("encoder.training.precision=fp32", "must be one of 'auto', 'no', 'bf16', got 'fp32'"),
-        ("semantic.training.precision=fp16", "must be one of 'auto', 'no', 'bf16', got 'fp16'"),
+        (
+            "encoder.training.precision=fp32",
+            "precision must be one of 'auto', 'no', 'bf16', got 'fp32'",
+        ),
+        (
+            "semantic.training.precision=fp16",
+            "precision must be one of 'auto', 'no', 'bf16', got 'fp16'",
+        ),
         ("semantic.training.schedule=step", "schedule must be one of 'plateau', 'cosine', got"),
         (
             "semantic.training.optimiser=sgd",

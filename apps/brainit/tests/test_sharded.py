@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import toy
 from process_targets import look_at_shards, sharded, take_steps, train_stage
 from safetensors.torch import load_file
 from test_processes import ends, finish, made
+
+from brainit import processes
 
 
 def assert_same(one: Path, two: Path) -> None:
@@ -64,3 +67,21 @@ def test_a_bad_loss_in_one_sharded_process_stops_both(tmp_path: Path) -> None:
     assert finish(bad) == [1, 1]
     line = "TrainingStopped: toy: loss is nan in epoch 3, step 2, from (2, 3, tensor("
     assert all(end.startswith(line) for end in ends(tmp_path))
+
+
+def test_when_one_sharded_process_dies_the_other_says_so(tmp_path: Path) -> None:
+    """Then one process goes on from the last epoch."""
+    two = {"accumulate": 2}
+    dead = toy.children(2, sharded, take_steps, tmp_path, two, 1, "kill", 13)
+    assert finish(dead) == [1, -signal.SIGKILL]
+    assert (tmp_path / "end0").read_text().startswith("LostProcess: process 0 of 2: another one")
+    assert finish([toy.child(take_steps, tmp_path, two, -1, "", 0)]) == [0]
+    assert finish([toy.child(take_steps, made(tmp_path / "alone"), two, -1, "", 0)]) == [0]
+    assert_same(tmp_path / "alone" / "toy", tmp_path / "toy")
+
+
+def test_what_fails_in_an_exchange_is_a_lost_process_unless_memory_is() -> None:
+    with pytest.raises(processes.LostProcess, match="another one has ended"), processes.exchange():
+        raise RuntimeError("Connection closed by peer")
+    with pytest.raises(torch.OutOfMemoryError, match="full"), processes.exchange():
+        raise torch.OutOfMemoryError("full")

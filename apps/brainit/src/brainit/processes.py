@@ -100,17 +100,32 @@ def accelerator() -> Accelerator:
 
 
 @contextmanager
-def _talk() -> Iterator[tuple[Any, Any]]:
-    """torch.distributed and the group for words; what fails there is that a process has ended."""
-    from torch import distributed
+def exchange() -> Iterator[None]:
+    """What fails within, but for want of memory, is that another process has ended.
 
-    group = _group()
+    Raises:
+        LostProcess: It has.
+    """
+    from torch import OutOfMemoryError
+
     try:
-        yield distributed, group
+        yield
+    except OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise LostProcess(
             f"process {rank()} of {count()}: another one has ended; its own message says why"
         ) from error
+
+
+@contextmanager
+def _talk() -> Iterator[tuple[Any, Any]]:
+    """torch.distributed and the group for words."""
+    from torch import distributed
+
+    group = _group()
+    with exchange():
+        yield distributed, group
 
 
 @cache

@@ -62,7 +62,7 @@ class Sharded(nn.Module):
     def gathered(self) -> Iterator[None]:
         """Meanwhile the module's parameters are whole."""
         # What is made in inference mode cannot be trained, and FSDP makes whole parameters once.
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), processes.exchange():
             self.held.unshard()
         try:
             yield
@@ -93,7 +93,10 @@ def as_part(tensor: Tensor, like: Tensor) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor, gathered if it is cut: then all processes must call."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    with processes.exchange():
+        return tensor.full_tensor()
 
 
 def for_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -122,7 +125,8 @@ def summed(gradient: Tensor | None, parameter: Tensor, part: Tensor) -> Tensor:
     if gradient is not None:
         terms[: len(gradient)] = gradient
     own = part.new_empty(height, *part.shape[1:])
-    distributed.reduce_scatter_tensor(own, terms)
+    with processes.exchange():
+        distributed.reduce_scatter_tensor(own, terms)
     return own[: len(part)]
 
 
